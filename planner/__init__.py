@@ -1,0 +1,1 @@
+"""Hierarchical planner: lateral path by imitation, longitudinal speed by reinforcement."""

@@ -1,0 +1,1 @@
+"""Bridge from the simulator and planner to Vision-Language-Action models."""
