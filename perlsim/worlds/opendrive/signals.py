@@ -1,0 +1,167 @@
+"""Signals and objects of an OpenDRIVE map: lights, stop and yield signs with the lanes they govern, crosswalks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+
+from perlsim.scenario import Array, StopSigns
+from perlsim.worlds.opendrive.network import Node, nodes_of
+from perlsim.worlds.opendrive.sections import TRAFFIC, SampledRoad
+from perlsim.worlds.opendrive.xml import Element, child, children, integer, number
+
+
+class SignalKind(IntEnum):
+    """What a signal asks of traffic."""
+
+    OTHER = 0
+    LIGHT = 1
+    STOP = 2
+    YIELD = 3
+
+
+# OpenDRIVE's own catalogue (country "OpenDRIVE"): 1000001 to 1000016 are lights, these of them for pedestrians
+# and bicycles only. 206 and 205 are the stop and yield signs of the German catalogue, which CARLA's maps use.
+_LIGHTS = frozenset(f"10000{n:02d}" for n in range(1, 17)) - {"1000002", "1000003", "1000007", "1000013"}
+_SIGNS = {"206": SignalKind.STOP, "R1-1": SignalKind.STOP, "205": SignalKind.YIELD, "R1-2": SignalKind.YIELD}
+
+
+@dataclass(frozen=True)
+class Signals:
+    """Signals, and one row for each lane that one of them governs.
+
+    Attributes:
+        ids: OpenDRIVE's ids, ``S`` of them.
+        kind: int8 ``[S]``, `SignalKind`.
+        position: ``[S, 3]`` m, where the post or head stands.
+        lane_signal_idx: int32 ``[C]``, signal of each governed lane.
+        lane_idx: int32 ``[C]``, lane in the road.
+        stop: ``[C, 3]`` m, point on that lane's centre line where traffic has to stop.
+        heading: ``[C]`` rad, direction of that traffic.
+    """
+
+    ids: tuple[str, ...] = ()
+    kind: Array = field(default_factory=lambda: np.zeros(0, np.int8))
+    position: Array = field(default_factory=lambda: np.zeros((0, 3)))
+    lane_signal_idx: Array = field(default_factory=lambda: np.zeros(0, np.int32))
+    lane_idx: Array = field(default_factory=lambda: np.zeros(0, np.int32))
+    stop: Array = field(default_factory=lambda: np.zeros((0, 3)))
+    heading: Array = field(default_factory=lambda: np.zeros(0))
+
+    def stop_signs(self) -> StopSigns:
+        """The governed lanes of stop signs."""
+        rows = self.kind[self.lane_signal_idx] == SignalKind.STOP
+        return StopSigns(self.stop[rows], self.heading[rows], self.lane_idx[rows])
+
+
+def read_signals(roads: dict[str, SampledRoad], lane_of: dict[Node, int]) -> Signals:
+    """All signals, with the lanes that they and the references to them govern.
+
+    Args:
+        roads: sampled roads by id.
+        lane_of: row of each lane in the road.
+    """
+    ids: dict[str, int] = {}
+    kinds, positions = [], []
+    governed: dict[tuple[int, int], tuple[Array, float]] = {}
+    places: list[tuple[SampledRoad, Element, str]] = []
+    for road in roads.values():
+        for element in children(child(road.element, "signals"), "signal"):
+            signal_id = element.get("id", "")
+            if signal_id not in ids:
+                ids[signal_id] = len(ids)
+                kinds.append(_kind(element))
+                s, t = np.array([number(element, "s")]), np.array([number(element, "t", 0.0)])
+                point = road.points(s, t)[0][0]
+                positions.append(point + [0, 0, number(element, "zOffset", 0.0)])
+            places.append((road, element, signal_id))
+        for element in children(child(road.element, "signals"), "signalReference"):
+            places.append((road, element, element.get("id", "")))
+    for road, element, signal_id in places:
+        signal_idx = ids.get(signal_id, -1)
+        if signal_idx >= 0 and kinds[signal_idx] != SignalKind.OTHER:
+            for lane_idx, stop, heading in _governed(road, element, lane_of):
+                governed.setdefault((signal_idx, lane_idx), (stop, heading))
+    if not ids:
+        return Signals()
+    pairs = np.array(list(governed), np.int32).reshape(-1, 2)
+    return Signals(
+        tuple(ids),
+        np.array(kinds, np.int8),
+        np.array(positions),
+        pairs[:, 0],
+        pairs[:, 1],
+        np.array([stop for stop, _ in governed.values()]).reshape(-1, 3),
+        np.array([heading for _, heading in governed.values()], np.float64),
+    )
+
+
+def _kind(element: Element) -> SignalKind:
+    kind, name = element.get("type", ""), element.get("name", "").lower()
+    if element.get("dynamic") == "yes":
+        return SignalKind.LIGHT if kind in _LIGHTS else SignalKind.OTHER
+    if kind in _SIGNS:
+        return _SIGNS[kind]
+    return SignalKind.STOP if name.replace("_", "").startswith(("stopsign", "signstop")) else SignalKind.OTHER
+
+
+def _governed(road: SampledRoad, element: Element, lane_of: dict[Node, int]):
+    """(lane, stop point, heading) of each traffic lane that a signal or reference governs on its road.
+
+    The lanes are those of its ``validity``; exporters write lane 0 there for a post that governs nothing by
+    itself. Without a validity they are those whose traffic the signal's orientation faces.
+    """
+    s = float(np.clip(number(element, "s"), 0.0, road.length))
+    section_idx = road.section_at(s)
+    section = road.sections[section_idx]
+    ranges = [(integer(e, "fromLane"), integer(e, "toLane")) for e in children(element, "validity")]
+    orientation = element.get("orientation", "none")
+    for lane_id, lane in section.lanes.items():
+        if lane.kind not in TRAFFIC or not lane.exists:
+            continue
+        for node in nodes_of(road, section_idx, lane):
+            if ranges:
+                applies = any(min(r) <= lane_id <= max(r) for r in ranges)
+            else:
+                applies = orientation not in "+-" or node[3] == (orientation == "+")
+            if applies and node in lane_of:
+                t = np.interp([s], section.s, 0.5 * (lane.inner + lane.outer))
+                point, heading = road.points(np.array([s]), t)
+                yield lane_of[node], point[0], float(heading[0] + (0.0 if node[3] else np.pi))
+
+
+def read_crosswalks(roads: dict[str, SampledRoad]) -> list[Array]:
+    """Outlines ``[n, 3]`` of the crosswalk objects, without the repeated first point."""
+    outlines = []
+    for road in roads.values():
+        for element in children(child(road.element, "objects"), "object"):
+            if element.get("type", "").lower() == "crosswalk":
+                outline = _outline(road, element)
+                if np.array_equal(outline[0], outline[-1]):
+                    outline = outline[:-1]
+                if len(outline) >= 3:
+                    outlines.append(outline)
+    return outlines
+
+
+def _outline(road: SampledRoad, element: Element) -> Array:
+    holder = child(element, "outline")
+    if holder is None:
+        holder = child(child(element, "outlines"), "outline")
+    corners = children(holder, "cornerRoad")
+    if corners:
+        s, t = (np.array([number(c, key) for c in corners]) for key in "st")
+        return road.points(s, t)[0] + np.array([[0, 0, number(c, "dz", 0.0)] for c in corners])
+    corners = children(holder, "cornerLocal")
+    if corners:
+        local = np.array([[number(c, key, 0.0) for key in "uvz"] for c in corners])
+    else:
+        half = 0.5 * np.array([number(element, "length", 0.0), number(element, "width", 0.0)])
+        local = np.array([[1, 1, 0], [-1, 1, 0], [-1, -1, 0], [1, -1, 0]]) * [*half, 0]
+    origin, heading = road.points(np.array([number(element, "s")]), np.array([number(element, "t", 0.0)]))
+    angle = heading[0] + number(element, "hdg", 0.0)
+    cos, sin = np.cos(angle), np.sin(angle)
+    x, y, z = local.T
+    return origin[0] + np.stack([cos * x - sin * y, sin * x + cos * y, z + number(element, "zOffset", 0.0)], 1)
