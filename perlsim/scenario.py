@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from perlsim.errors import FormatError
 from perlsim.vocabulary import AgentType, LaneType, LightState, MarkingType
@@ -41,7 +42,7 @@ class Ragged:
         return [self[row] for row in range(len(self))]
 
     @classmethod
-    def from_rows(cls, rows, *, width: int | None = None, dtype=np.float64) -> Ragged:
+    def from_rows(cls, rows, *, width: int | None = None, dtype: DTypeLike = np.float64) -> Ragged:
         """Packs a sequence of arrays ``[n_i, width]`` (or ``[n_i]`` where ``width`` is None)."""
         arrays = [np.asarray(row, dtype).reshape((-1,) if width is None else (-1, width)) for row in rows]
         offsets = np.zeros(len(arrays) + 1, np.int64)

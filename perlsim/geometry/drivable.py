@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import shapely
+from shapely.geometry.base import BaseGeometry
 
 from perlsim.scenario import Array, Ragged
 
@@ -92,7 +93,7 @@ def _closed(points: Array) -> Array:
     return points if np.array_equal(points[0], points[-1]) else np.concatenate([points, points[:1]])
 
 
-def _polygon(points: Array) -> shapely.Geometry | None:
+def _polygon(points: Array) -> BaseGeometry | None:
     """A valid polygonal geometry, or None where the points enclose nothing."""
     points = np.asarray(points, np.float64)
     if len(points) < 3 or not np.isfinite(points).all():
@@ -150,7 +151,7 @@ def _height_gap(shapes: list, sources: list[Array], i: int, j: int) -> float:
     return abs(heights[0] - heights[1])
 
 
-def _rings(shape: shapely.Geometry) -> list[shapely.LineString]:
+def _rings(shape: BaseGeometry) -> list[shapely.LineString]:
     """Exterior rings counter-clockwise and holes clockwise: the area is on the left of each."""
     rings = []
     for part in shapely.get_parts(shape):
@@ -160,7 +161,7 @@ def _rings(shape: shapely.Geometry) -> list[shapely.LineString]:
     return rings
 
 
-def _pieces(shape: shapely.Geometry) -> list[shapely.LineString]:
+def _pieces(shape: BaseGeometry) -> list[shapely.LineString]:
     merged = shapely.line_merge(shape, directed=True) if shape.geom_type == "MultiLineString" else shape
     return [
         part for part in shapely.get_parts(merged) if part.geom_type == "LineString" and not part.is_empty

@@ -24,7 +24,7 @@ class Notes:
         self._counts: dict[str, int] = defaultdict(int)
         self._names: dict[str, list[str]] = defaultdict(list)
 
-    def add(self, what: str, count: int, name: str = "") -> None:
+    def add(self, what: str, count: int | np.integer, name: str = "") -> None:
         """Notes ``count`` cases of ``what`` ("steps with … were masked"), of the thing called ``name``."""
         if count:
             self._counts[what] += int(count)
@@ -133,10 +133,10 @@ def _check_spread(raw: Scenario, tracks: Tracks) -> None:
 def _mended_headings(tracks: Tracks, notes: Notes) -> Array:
     """Headings with gaps filled from the nearest step that has one, else from the motion, else 0."""
     heading = tracks.heading.copy()
-    good = np.isfinite(heading) & (np.abs(heading) < 1e4)
+    good: Array = np.isfinite(heading) & (np.abs(heading) < 1e4)
     for agent in np.flatnonzero((tracks.valid & ~good).any(1)):
-        lacking = np.flatnonzero(tracks.valid[agent] & ~good[agent])
-        known = np.flatnonzero(tracks.valid[agent] & good[agent])
+        lacking = np.flatnonzero((tracks.valid & ~good)[agent])
+        known = np.flatnonzero((tracks.valid & good)[agent])
         if len(known):
             nearest = known[np.abs(lacking[:, None] - known).argmin(1)]
             heading[agent, lacking] = heading[agent, nearest]
@@ -187,7 +187,7 @@ def _longest_chain(starts: Array, ends: Array, steps: Array, points: Array, dt: 
 
 def _without_absent(raw: Scenario, tracks: Tracks, notes: Notes) -> tuple[Tracks, Ego]:
     """Drops road users without a valid step and renumbers the ego."""
-    present = tracks.valid.any(1)
+    present: Array = tracks.valid.any(1)
     ego = raw.ego
     if not -1 <= ego.idx < tracks.num_agents or (ego.idx >= 0 and not present[ego.idx]):
         name = tracks.ids[ego.idx] if 0 <= ego.idx < tracks.num_agents else str(ego.idx)
