@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from perlsim.readers.lane_rows import may_cross
 from perlsim.worlds.opendrive.sections import TRAFFIC, SampledRoad, SectionLane
 from perlsim.worlds.opendrive.xml import Element, child, children, integer
-from perlsim.vocabulary import MarkingType
 
 # A lane of one section driven in one direction: road id, section index, lane id, along +s.
 Node = tuple[str, int, int, bool]
-
-_CLOSED = frozenset({MarkingType.SOLID, MarkingType.DOUBLE_SOLID})
 
 
 def nodes_of(road: SampledRoad, section_idx: int, lane: SectionLane) -> list[Node]:
@@ -155,5 +153,5 @@ def neighbours(road: SampledRoad, section_idx: int, node: Node) -> tuple[list[No
 
 def _solid_from(inner: SectionLane, lane_is_left: bool) -> bool:
     """Whether the outer boundary of ``inner`` is solid throughout for one who comes from that side of +s."""
-    near = MarkingType.SOLID_BROKEN if lane_is_left else MarkingType.BROKEN_SOLID
-    return bool(inner.marks) and all(mark.kind in _CLOSED or mark.kind == near for mark in inner.marks)
+    kinds = [mark.kind for mark in inner.marks]
+    return bool(kinds) and not any(kind is None or may_cross(kind, to_the_left=not lane_is_left) for kind in kinds)

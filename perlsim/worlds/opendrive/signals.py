@@ -111,7 +111,8 @@ def _governed(road: SampledRoad, element: Element, lane_of: dict[Node, int]):
     """(lane, stop point, heading) of each traffic lane that a signal or reference governs on its road.
 
     The lanes are those of its ``validity``; exporters write lane 0 there for a post that governs nothing by
-    itself. Without a validity they are those whose traffic the signal's orientation faces.
+    itself. Without a validity they are those whose traffic the signal's orientation faces. Traffic stops where
+    the signal stands along the road or, on a road inside a junction, where the lane enters it.
     """
     s = float(np.clip(number(element, "s"), 0.0, road.length))
     section_idx = road.section_at(s)
@@ -127,8 +128,11 @@ def _governed(road: SampledRoad, element: Element, lane_of: dict[Node, int]):
             else:
                 applies = orientation not in "+-" or node[3] == (orientation == "+")
             if applies and node in lane_of:
-                t = np.interp([s], section.s, 0.5 * (lane.inner + lane.outer))
-                point, heading = road.points(np.array([s]), t)
+                at = s
+                if road.junction not in ("-1", ""):
+                    at = float(section.s[0] if node[3] else section.s[-1])
+                t = np.interp([at], section.s, 0.5 * (lane.inner + lane.outer))
+                point, heading = road.points(np.array([at]), t)
                 yield lane_of[node], point[0], float(heading[0] + (0.0 if node[3] else np.pi))
 
 
