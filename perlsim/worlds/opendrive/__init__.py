@@ -93,26 +93,36 @@ def _read(path: Path, with_edges: bool) -> OpenDriveMap:
         for idx, section in enumerate(road.sections)
         if not section.too_short
         for lane in section.lanes.values()
-        if lane.kind is not None and lane.exists
+        if lane.kind is not None and lane.is_wide
         for node in nodes_of(road, idx, lane)
     ]
     lane_of = {node: idx for idx, node in enumerate(nodes)}
-    lanes, left, right = _lanes(roads, nodes, lane_of, successors(roads, root))
+    lanes = _lanes(roads, nodes, lane_of, successors(roads, root))
     signals = read_signals(roads, lane_of)
     road = Road(
         lanes=lanes,
         markings=_markings(roads),
-        edges=edges_from_lanes(left, right) if with_edges else Ragged.from_rows([], width=3),
+        edges=_edges(roads) if with_edges else Ragged.from_rows([], width=3),
         crosswalks=Ragged.from_rows(read_crosswalks(roads), width=3),
         stop_signs=signals.stop_signs(),
     )
     return OpenDriveMap(path.name.split(".")[0], road, signals)
 
 
-def _lanes(roads, nodes: list[Node], lane_of, following) -> tuple[Lanes, list[Array], list[Array]]:
-    """The lanes, and the left and right borders of each area (once where traffic runs both ways)."""
+def _edges(roads: dict[str, SampledRoad]) -> Ragged:
+    """Borders of all surfaces on which wheels belong, however narrow."""
+    left, right = [], []
+    for road in roads.values():
+        for section in road.sections:
+            for lane in section.lanes.values():
+                if lane.kind is not None and lane.exists and not section.too_short:
+                    left.append(section.points(np.maximum(lane.inner, lane.outer)))
+                    right.append(section.points(np.minimum(lane.inner, lane.outer)))
+    return edges_from_lanes(left, right)
+
+
+def _lanes(roads, nodes: list[Node], lane_of, following) -> Lanes:
     centres, widths, successor_rows, left_rows, right_rows = [], [], [], [], []
-    left_border, right_border = [], []
     for node in nodes:
         road, section = roads[node[0]], roads[node[0]].sections[node[1]]
         lane = section.lanes[node[2]]
@@ -122,14 +132,10 @@ def _lanes(roads, nodes: list[Node], lane_of, following) -> tuple[Lanes, list[Ar
         successor_rows.append([lane_of[n] for n in following.get(node, ()) if n in lane_of])
         for rows, side in zip((left_rows, right_rows), neighbours(road, node[1], node), strict=True):
             rows.append([lane_of[n] for n in side if n in lane_of])
-        if node[3] == road.forward(lane.lane_id) or not lane.both_ways:
-            high, low = np.maximum(lane.inner, lane.outer), np.minimum(lane.inner, lane.outer)
-            left_border.append(section.points(high))
-            right_border.append(section.points(low))
     for centre, row in zip(centres, successor_rows, strict=True):
         row[:] = [other for other in row if np.linalg.norm(centres[other][0] - centre[-1]) < MAX_LINK_GAP]
     section_lanes = [roads[node[0]].sections[node[1]].lanes[node[2]] for node in nodes]
-    lanes = Lanes(
+    return Lanes(
         centre=Ragged.from_rows(centres, width=3),
         width=np.concatenate([np.zeros(0), *widths]),
         kind=np.array([lane.kind for lane in section_lanes], np.int8),
@@ -140,7 +146,6 @@ def _lanes(roads, nodes: list[Node], lane_of, following) -> tuple[Lanes, list[Ar
         right=Ragged.from_rows(right_rows, dtype=np.int32),
         ids=tuple(_name(roads, node) for node in nodes),
     )
-    return lanes, left_border, right_border
 
 
 def _name(roads, node: Node) -> str:

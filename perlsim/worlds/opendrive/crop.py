@@ -35,7 +35,9 @@ def crop(road: Road, box: tuple[float, float, float, float]) -> tuple[Road, Arra
     markings_line, origin = _cut(road.markings.line, box)
     signs = road.stop_signs
     x_min, y_min, x_max, y_max = box
-    inside = (signs.position[:, :2] >= [x_min, y_min]).all(1) & (signs.position[:, :2] <= [x_max, y_max]).all(1)
+    inside = (signs.position[:, :2] >= [x_min, y_min]).all(1) & (signs.position[:, :2] <= [x_max, y_max]).all(
+        1
+    )
     lane_of_sign = np.where(signs.lane_idx >= 0, new_idx[signs.lane_idx] if len(lanes) else -1, -1)
     cropped = replace(
         road,
@@ -78,9 +80,7 @@ def _reindexed(rows: Ragged, kept: Array, new_idx: Array) -> Ragged:
 def _segments_in(values: Array, box) -> Array:
     """Whether the bounding box of each segment between consecutive points meets the box, ``[N - 1]``."""
     low, high = np.minimum(values[:-1, :2], values[1:, :2]), np.maximum(values[:-1, :2], values[1:, :2])
-    return (
-        (high[:, 0] >= box[0]) & (low[:, 0] <= box[2]) & (high[:, 1] >= box[1]) & (low[:, 1] <= box[3])
-    )
+    return (high[:, 0] >= box[0]) & (low[:, 0] <= box[2]) & (high[:, 1] >= box[1]) & (low[:, 1] <= box[3])
 
 
 def _within_rows(rows: Ragged) -> Array:

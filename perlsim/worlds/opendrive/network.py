@@ -73,9 +73,7 @@ def _join_road_link(roads: dict[str, SampledRoad], road: SampledRoad, at_end: bo
     here, there = _contact(road, at_end), _contact(roads[other_id], other_end)
     for lane_id, lane in road.sections[here].lanes.items():
         for target in lane.successor if at_end else lane.predecessor:
-            _join(
-                roads, (road.road_id, here, lane_id, at_end), (other_id, there, target, other_end), joined
-            )
+            _join(roads, (road.road_id, here, lane_id, at_end), (other_id, there, target, other_end), joined)
 
 
 def _join_connection(roads: dict[str, SampledRoad], junction: Element, connection: Element, joined) -> None:
@@ -95,7 +93,12 @@ def _join_connection(roads: dict[str, SampledRoad], junction: Element, connectio
             _join(
                 roads,
                 (incoming.road_id, _contact(incoming, end), integer(link, "from"), end),
-                (connecting.road_id, _contact(connecting, connecting_end), integer(link, "to"), connecting_end),
+                (
+                    connecting.road_id,
+                    _contact(connecting, connecting_end),
+                    integer(link, "to"),
+                    connecting_end,
+                ),
                 joined,
             )
 
@@ -154,4 +157,6 @@ def neighbours(road: SampledRoad, section_idx: int, node: Node) -> tuple[list[No
 def _solid_from(inner: SectionLane, lane_is_left: bool) -> bool:
     """Whether the outer boundary of ``inner`` is solid throughout for one who comes from that side of +s."""
     kinds = [mark.kind for mark in inner.marks]
-    return bool(kinds) and not any(kind is None or may_cross(kind, to_the_left=not lane_is_left) for kind in kinds)
+    return bool(kinds) and not any(
+        kind is None or may_cross(kind, to_the_left=not lane_is_left) for kind in kinds
+    )

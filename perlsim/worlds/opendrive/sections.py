@@ -21,6 +21,7 @@ CHORD_ERROR = 0.01  # m, largest distance between a sampled line and the curve i
 MAX_SPACING = 5.0  # m between samples
 MIN_SECTION = 0.01  # m, shorter lane sections hold no lanes; their links are passed through
 MIN_WIDTH = 0.05  # m, a lane that is nowhere wider is not there
+MIN_LANE_WIDTH = 0.5  # m, one that is nowhere wider belongs to the drivable area, but nobody drives in it
 _FAR = 1e8  # m
 _MAX_SAMPLES = 100_000  # of one lane section: a broken curvature or length, not a road
 
@@ -102,8 +103,13 @@ class SectionLane:
 
     @property
     def exists(self) -> bool:
-        """Whether it is wide enough anywhere to be a lane."""
+        """Whether it has any width."""
         return bool(np.abs(self.outer - self.inner).max() >= MIN_WIDTH)
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it is wide enough anywhere to drive in."""
+        return bool(np.abs(self.outer - self.inner).max() >= MIN_LANE_WIDTH)
 
 
 @dataclass
@@ -154,7 +160,8 @@ class SampledRoad:
         lanes = child(element, "lanes")
         self._offset = Cubics.from_elements(children(lanes, "laneOffset"))
         self._types = sorted(
-            (number(e, "s", 0.0), e.get("type", ""), _speed(child(e, "speed"))) for e in children(element, "type")
+            (number(e, "s", 0.0), e.get("type", ""), _speed(child(e, "speed")))
+            for e in children(element, "type")
         )
         elements = sorted(children(lanes, "laneSection"), key=lambda e: number(e, "s"))
         if not elements:
@@ -190,9 +197,7 @@ class SampledRoad:
         curves = [self._offset, self._elevation, *(curve for curve, _ in widths.values())]
         s = self._positions(start, end, curves, [curve for curve, _ in widths.values()])
         xy, heading = self.line.at(s)
-        section = Section(
-            s, xy, np.stack([-np.sin(heading), np.cos(heading)], axis=1), self._elevation.at(s)
-        )
+        section = Section(s, xy, np.stack([-np.sin(heading), np.cos(heading)], axis=1), self._elevation.at(s))
         # The last sample belongs to this section's records, not to those that start there.
         record_at = np.minimum(s, max(start, end - 1e-6))
         offset = self._offset.at(s, record_at=record_at)
@@ -266,7 +271,9 @@ class SampledRoad:
         return np.concatenate([*parts, [end]])
 
 
-def _lane(element: Element, lane_id: int, inner: Array, outer: Array, span: tuple[float, float]) -> SectionLane:
+def _lane(
+    element: Element, lane_id: int, inner: Array, outer: Array, span: tuple[float, float]
+) -> SectionLane:
     kind = element.get("type", "none")
     link = child(element, "link")
     speeds = children(element, "speed")

@@ -168,4 +168,6 @@ def _outline(road: SampledRoad, element: Element) -> Array:
     angle = heading[0] + number(element, "hdg", 0.0)
     cos, sin = np.cos(angle), np.sin(angle)
     x, y, z = local.T
-    return origin[0] + np.stack([cos * x - sin * y, sin * x + cos * y, z + number(element, "zOffset", 0.0)], 1)
+    return origin[0] + np.stack(
+        [cos * x - sin * y, sin * x + cos * y, z + number(element, "zOffset", 0.0)], 1
+    )

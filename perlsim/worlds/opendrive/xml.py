@@ -36,7 +36,10 @@ def load(path: Path) -> Element:
     major = None if header is None else header.get("revMajor")
     if major != "1":
         raise FormatError(
-            f"expected version 1.x, found {major}", file=path, field="header.revMajor", remedy="convert to 1.4"
+            f"expected version 1.x, found {major}",
+            file=path,
+            field="header.revMajor",
+            remedy="convert to 1.4",
         )
     return root
 
