@@ -112,7 +112,7 @@ def _typed(tracks: Tracks) -> Tracks:
 
 
 def _finite_steps(tracks: Tracks, notes: Notes) -> Array:
-    finite = np.isfinite(tracks.position).all(-1)
+    finite = np.all(np.isfinite(tracks.position), axis=-1)
     for agent in np.flatnonzero((tracks.valid & ~finite).any(1)):
         count = np.count_nonzero(tracks.valid[agent] & ~finite[agent])
         notes.add("steps had positions that are not finite: masked", count, f"agent {tracks.ids[agent]}")
@@ -133,7 +133,7 @@ def _check_spread(raw: Scenario, tracks: Tracks) -> None:
 def _mended_headings(tracks: Tracks, notes: Notes) -> Array:
     """Headings with gaps filled from the nearest step that has one, else from the motion, else 0."""
     heading = tracks.heading.copy()
-    good: Array = np.isfinite(heading) & (np.abs(heading) < 1e4)
+    good = np.less(np.abs(heading), 1e4)  # NaN and infinity are not
     for agent in np.flatnonzero((tracks.valid & ~good).any(1)):
         lacking = np.flatnonzero((tracks.valid & ~good)[agent])
         known = np.flatnonzero((tracks.valid & good)[agent])
@@ -187,7 +187,7 @@ def _longest_chain(starts: Array, ends: Array, steps: Array, points: Array, dt: 
 
 def _without_absent(raw: Scenario, tracks: Tracks, notes: Notes) -> tuple[Tracks, Ego]:
     """Drops road users without a valid step and renumbers the ego."""
-    present: Array = tracks.valid.any(1)
+    present = np.any(tracks.valid, axis=1)
     ego = raw.ego
     if not -1 <= ego.idx < tracks.num_agents or (ego.idx >= 0 and not present[ego.idx]):
         name = tracks.ids[ego.idx] if 0 <= ego.idx < tracks.num_agents else str(ego.idx)
