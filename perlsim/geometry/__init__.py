@@ -1,0 +1,1 @@
+"""Geometry on the host (numpy, shapely) and on the device (jax)."""

@@ -1,0 +1,55 @@
+"""Ego policies, by name.
+
+A policy is a frozen dataclass with two methods for one scene, vmapped by the caller:
+
+- ``init(scene, start, key) -> carry``
+- ``act(carry, observation, key) -> (carry, Plan)``
+
+`privileged` policies get the `Scene` and `SimState` themselves, as a `PrivilegedView`, in place of an observation;
+tables mark them. The plan's anchor is the pose that the policy was shown.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+from perlsim.bank import Scene
+from perlsim.errors import PerlsimError
+from perlsim.sim.types import Plan, SimState
+
+
+class PrivilegedView(NamedTuple):
+    """All there is to know, for policies that declare it."""
+
+    scene: Scene
+    state: SimState
+
+
+class Policy(Protocol):
+    """See the module."""
+
+    privileged: bool
+
+    def init(self, scene: Scene, start: jax.Array, key: jax.Array) -> Any:
+        """Memory at the start of an episode."""
+        ...
+
+    def act(self, carry: Any, observation: Any, key: jax.Array) -> tuple[Any, Plan]:
+        """Memory and a plan."""
+        ...
+
+
+def policy_of(name: str) -> Policy:
+    """The rule-based policy of a name.
+
+    Raises:
+        PerlsimError: for an unknown name.
+    """
+    from perlsim.policies.simple import ConstantVelocity, LogReplay
+
+    known = {"log_replay": LogReplay, "constant_velocity": ConstantVelocity}
+    if name not in known:
+        raise PerlsimError(f"unknown policy {name!r}", field="policy", remedy=f"known: {', '.join(known)}")
+    return known[name]()

@@ -1,0 +1,104 @@
+"""Policies that need no planning: repeat the log, or go straight on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from perlsim.bank import PATH_SPACING, Scene
+from perlsim.geometry.numerics import to_frame
+from perlsim.policies import PrivilegedView
+from perlsim.sim.types import Plan, Pose
+
+# Points of a plan's path and steps of its speeds: 20 m every metre, 2 s (DESIGN, FACTS).
+PATH_POINTS, SPEED_STEPS = 20, 20
+
+
+def anchor_of(pose: Pose) -> jax.Array:
+    """The anchor of a plan made at a pose."""
+    return jnp.stack([pose.x, pose.y, pose.cos, pose.sin])
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LogReplay:
+    """Follows the path that the log's ego drove, at its speeds; privileged, since it reads the future.
+
+    Attributes:
+        catch_up: 1/s, how strongly a plan makes up for being behind or ahead of the log; 0 replays the speeds
+            alone.
+    """
+
+    catch_up: float = 0.5
+    privileged: ClassVar[bool] = True
+
+    def init(self, scene: Scene, start: jax.Array, key: jax.Array) -> tuple[()]:
+        """No memory."""
+        return ()
+
+    def act(self, carry, observation: PrivilegedView, key: jax.Array) -> tuple[tuple[()], Plan]:
+        """The log's path and speeds from here on."""
+        scene, state = observation
+        bank, idx, pose = scene.bank, scene.idx, state.ego
+        size = bank.log_arc.shape[1]
+        logged_arc = bank.log_arc[idx, jnp.minimum(state.step, size - 1)]
+        arc, path = _window(bank.log_path, idx, logged_arc, pose)
+        x, y = to_frame(path[:, 0], path[:, 1], pose.x, pose.y, pose.cos, pose.sin)
+        steps = jnp.minimum(state.step + 1 + jnp.arange(SPEED_STEPS), size - 1)
+        speed = bank.log_speed[idx, steps]
+        correction = self.catch_up * (logged_arc - arc)
+        plan = Plan(
+            path=jnp.stack([x, y], 1),
+            spacing=jnp.float32(PATH_SPACING),
+            # A standing log stays standing: only a moving one is caught up with.
+            target_speed=jnp.where(speed > 0.1, jnp.maximum(speed + correction, 0.0), speed),
+            anchor=anchor_of(pose),
+        )
+        return carry, plan
+
+
+def _window(paths: jax.Array, idx: jax.Array, around: jax.Array, pose: Pose) -> tuple[jax.Array, jax.Array]:
+    """`PATH_POINTS` points of a path from about the pose on, searched near an arc; and the pose's own arc [m]."""
+    back = 8
+    size = min(PATH_POINTS + 2 * back, paths.shape[1])
+    first = jnp.floor(around / PATH_SPACING).astype(jnp.int32) - back
+    first = jnp.clip(first, 0, paths.shape[1] - size)
+    points = lax.dynamic_slice(paths, (idx, first, jnp.int32(0)), (1, size, 2))[0]
+    nearest = jnp.argmin((points[:, 0] - pose.x) ** 2 + (points[:, 1] - pose.y) ** 2)
+    start = jnp.clip(nearest, 0, size - min(PATH_POINTS, size)).astype(jnp.int32)
+    window = lax.dynamic_slice(points, (start, jnp.int32(0)), (min(PATH_POINTS, size), 2))
+    # The pose's arc: the nearest point's, corrected by how far along the path the pose lies from it.
+    following = points[jnp.minimum(nearest + 1, size - 1)]
+    previous = points[jnp.maximum(nearest - 1, 0)]
+    dx, dy = following[0] - previous[0], following[1] - previous[1]
+    length = jnp.maximum(jnp.sqrt(dx * dx + dy * dy), 1e-6)
+    along = ((pose.x - points[nearest, 0]) * dx + (pose.y - points[nearest, 1]) * dy) / length
+    return (first + nearest) * PATH_SPACING + along, window
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ConstantVelocity:
+    """Goes straight on at the speed it has."""
+
+    privileged: ClassVar[bool] = True
+
+    def init(self, scene: Scene, start: jax.Array, key: jax.Array) -> jax.Array:
+        """The speed at the start [m/s]."""
+        return scene.bank.log_speed[scene.idx, start]
+
+    def act(self, carry: jax.Array, observation: PrivilegedView, key: jax.Array) -> tuple[jax.Array, Plan]:
+        """A straight path at that speed."""
+        pose = observation.state.ego
+        distance = jnp.arange(PATH_POINTS) * PATH_SPACING
+        plan = Plan(
+            path=jnp.stack([distance, jnp.zeros_like(distance)], 1),
+            spacing=jnp.float32(PATH_SPACING),
+            target_speed=jnp.full(SPEED_STEPS, carry),
+            anchor=anchor_of(pose),
+        )
+        return carry, plan

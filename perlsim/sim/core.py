@@ -1,0 +1,219 @@
+"""`init` and `step` of one scene: pure functions that callers vmap and scan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from perlsim.bank import COS, PATH_SPACING, SIN, STEP, VALID, VX, VY, X, Y, Z, Scene
+from perlsim.geometry.boxes import Box, box_gap
+from perlsim.geometry.cells import LEVEL_HEIGHT
+from perlsim.geometry.numerics import safe_norm, safe_sqrt, wrap_angle
+from perlsim.sim.agents import AgentModel, EgoFuture
+from perlsim.sim.control import control, controller_of
+from perlsim.sim.outcomes import bits, contact_outcome, road_outcome, stop_line_events
+from perlsim.sim.types import TERMINAL, Event, Outcome, Plan, Pose, SimState, has
+from perlsim.sim.vehicle import PHYSICS_STEP, Vehicle, carla_vehicle, drive, logged_vehicle
+
+SUBSTEPS = round(STEP / PHYSICS_STEP)
+# Bench2Drive: slower than this [m/s] for this long [s] is blocked; so far from the route [m] is off it.
+BLOCKED_SPEED, BLOCKED_TIME = 0.1, 60.0
+OFF_ROUTE_DISTANCE = 30.0
+# The log's end counts as reached within this distance along the route [m, S].
+GOAL_TOLERANCE = 1.0
+# RAD's limits of deviation from the logged ego [m, rad].
+DEVIATION_LIMIT, TURN_LIMIT = 2.0, 0.6981317
+# Points of the route looked at in a step: enough for 6 m, 60 m/s.
+_ROUTE_WINDOW = 8
+
+
+@dataclass(frozen=True)
+class SimConfig:
+    """Choices of a simulation; hashable, so a compiled program belongs to one of them.
+
+    Attributes:
+        controller: name in `perlsim.sim.control.CONTROLLERS`.
+        vehicle: "log" for the chassis of the log's ego, "carla" for CARLA's fitted car.
+    """
+
+    controller: str = "bench2drive"
+    vehicle: str = "log"
+
+
+def ego_vehicle(config: SimConfig, scene: Scene) -> Vehicle:
+    """The vehicle that the ego drives."""
+    if config.vehicle == "carla":
+        return carla_vehicle()
+    chassis = scene.bank.chassis[scene.idx]
+    return logged_vehicle(chassis[0], chassis[1])
+
+
+def logged_pose(scene: Scene, step: jax.Array) -> Pose:
+    """Pose of the log's ego at a step."""
+    row = scene.agents_at(step)[:, 0]
+    speed = jnp.maximum(row[VX] * row[COS] + row[VY] * row[SIN], 0.0)
+    return Pose(row[X], row[Y], row[Z], jnp.arctan2(row[SIN], row[COS]), row[COS], row[SIN], speed)
+
+
+def init(config: SimConfig, agents: AgentModel, scene: Scene, start: jax.Array, key: jax.Array) -> SimState:
+    """The state of an episode that begins at a step of the log, with the ego where the log has it.
+
+    Args:
+        config: choices.
+        agents: model of the other road users.
+        scene: scenario.
+        start: int32, step of the log.
+        key: random key of the episode.
+    """
+    key, agent_key = jax.random.split(key)
+    start = jnp.asarray(start, jnp.int32)
+    ego = logged_pose(scene, start)
+    rows = _with_ego(scene.agents_at(start), ego)
+    sizes = scene.bank.boxes[scene.idx]
+    own = Box(ego.x, ego.y, ego.cos, ego.sin, sizes[0, 0], sizes[1, 0])
+    slots = jnp.arange(rows.shape[1])
+    level = jnp.abs(rows[Z] - ego.z) < LEVEL_HEIGHT
+    overlaps = (box_gap(own, scene.agent_boxes(rows)) < 0) & (rows[VALID] > 0) & (slots != 0) & level
+    zero, nothing = jnp.float32(0.0), jnp.int32(0)
+    return SimState(
+        ego=ego,
+        control=controller_of(config.controller).memory(),
+        agents=rows,
+        memory=agents.init(scene, start, agent_key),
+        collided=overlaps,
+        events=nothing,
+        happened=nothing,
+        step=start,
+        plan_age=nothing,
+        route_arc=_nearest_route_arc(scene, ego),
+        since_stop=zero,
+        standing=zero,
+        done=jnp.bool_(False),
+        key=key,
+    )
+
+
+def step(
+    config: SimConfig, agents: AgentModel, scene: Scene, state: SimState, plan: Plan
+) -> tuple[SimState, Outcome]:
+    """Moves one scene by 0.1 s along the plan in force.
+
+    An episode that is done goes on moving; its outcomes are for the caller to mask.
+    """
+    ego, memory_control = _drive(config, scene, state, plan)
+    # Keyed by step, not by a chain of splits: what a model draws does not depend on who else drew before.
+    agent_key = jax.random.fold_in(state.key, state.step)
+    future = EgoFuture(5 * (ego.x - state.ego.x), 5 * (ego.y - state.ego.y))
+    memory, rows = agents.act(state.memory, scene, state, future, agent_key)
+    sizes = scene.bank.boxes[scene.idx]
+    half_length, half_width = sizes[0, 0], sizes[1, 0]
+    road = road_outcome(scene, ego, half_length, half_width)
+    ego = ego._replace(z=road.z)
+    rows = _with_ego(rows, ego)
+    exposed = road.over_line | has(road.events, Event.OFF_ROAD)
+    contact = contact_outcome(scene, rows, ego, half_length, half_width, 0, state.collided, exposed)
+    lights = scene.lights_at(state.step + 1)
+    lines = stop_line_events(scene, lights, state.ego, ego, half_length, state.since_stop)
+    route_arc, route_distance = _follow_route(scene, ego, state.route_arc)
+    stands = ego.speed < BLOCKED_SPEED
+    standing = jnp.where(stands, state.standing + STEP, 0.0)
+    moved = safe_norm(ego.x - state.ego.x, ego.y - state.ego.y)
+    log_ended = state.step + 1 >= scene.bank.num_steps[scene.idx] - 1
+    finite = jnp.isfinite(ego.x + ego.y + ego.heading + ego.speed)
+    log_distance, log_turn = _against_log(scene, ego, state.step + 1)
+    events = (
+        road.events
+        | bits(log_distance > DEVIATION_LIMIT, Event.DEVIATED)
+        | bits(log_turn > TURN_LIMIT, Event.TURNED_AWAY)
+        | contact.events
+        | lines
+        | bits(standing >= BLOCKED_TIME, Event.BLOCKED)
+        | bits(route_distance > OFF_ROUTE_DISTANCE, Event.OFF_ROUTE)
+        | bits(route_arc >= scene.bank.goal_arc[scene.idx] - GOAL_TOLERANCE, Event.FINISHED)
+        | bits(log_ended, Event.LOG_ENDED)
+        | bits(~finite, Event.NON_FINITE)
+    )
+    terminated = has(events, TERMINAL) & ~state.done
+    outcome = Outcome(
+        events=events,
+        begun=events & ~state.events,
+        hit_agent=contact.hit_agent,
+        progress=route_arc - state.route_arc,
+        log_distance=log_distance,
+        log_heading_error=log_turn,
+        terminated=terminated,
+        truncated=log_ended & ~terminated & ~state.done,
+    )
+    following = SimState(
+        ego=ego,
+        control=memory_control,
+        agents=rows,
+        memory=memory,
+        collided=state.collided | contact.overlaps,
+        events=events,
+        happened=state.happened | events,
+        step=state.step + 1,
+        plan_age=state.plan_age + 1,
+        route_arc=route_arc,
+        since_stop=jnp.where(stands, 0.0, state.since_stop + moved),
+        standing=standing,
+        done=state.done | terminated,
+        key=state.key,
+    )
+    return following, outcome
+
+
+def _drive(config: SimConfig, scene: Scene, state: SimState, plan: Plan) -> tuple[Pose, Any]:
+    """The ego after two physics steps, and the controllers' memory."""
+    controller, vehicle = controller_of(config.controller), ego_vehicle(config, scene)
+    last = plan.target_speed.shape[0] - 1
+    target_speed = plan.target_speed[jnp.minimum(state.plan_age, last)]
+    pose, memory = state.ego, state.control
+    for _ in range(SUBSTEPS):
+        controls, memory = control(controller, memory, pose, plan, target_speed)
+        pose = drive(pose, controls, vehicle)
+    return pose, memory
+
+
+def _with_ego(rows: jax.Array, ego: Pose) -> jax.Array:
+    """Road users ``[8, A]`` with the simulated ego in slot 0."""
+    own = jnp.stack(
+        [ego.x, ego.y, ego.z, ego.cos, ego.sin, ego.speed * ego.cos, ego.speed * ego.sin, jnp.float32(1.0)]
+    )
+    return jnp.where(jnp.arange(rows.shape[1]) == 0, own[:, None], rows)
+
+
+def _follow_route(scene: Scene, ego: Pose, arc: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Arc on the route [m], searched near the last one, and distance from the route [m]."""
+    route = scene.bank.route
+    window = min(_ROUTE_WINDOW, route.shape[1])
+    first = jnp.clip(jnp.floor(arc / PATH_SPACING).astype(jnp.int32) - 1, 0, route.shape[1] - window)
+    points = lax.dynamic_slice(route, (scene.idx, first, jnp.int32(0)), (1, window, 2))[0]
+    best, place = jnp.float32(jnp.inf), jnp.float32(0.0)
+    for k in range(window - 1):
+        dx, dy = points[k + 1, 0] - points[k, 0], points[k + 1, 1] - points[k, 1]
+        px, py = ego.x - points[k, 0], ego.y - points[k, 1]
+        share = jnp.clip((px * dx + py * dy) / jnp.maximum(dx * dx + dy * dy, 1e-9), 0.0, 1.0)
+        squared = (px - share * dx) ** 2 + (py - share * dy) ** 2
+        place = jnp.where(squared < best, k + share, place)
+        best = jnp.minimum(best, squared)
+    return (first + place) * PATH_SPACING, safe_sqrt(best)
+
+
+def _nearest_route_arc(scene: Scene, ego: Pose) -> jax.Array:
+    """Arc of the route's point nearest to the ego [m]."""
+    route = scene.bank.route[scene.idx]
+    squared = (route[:, 0] - ego.x) ** 2 + (route[:, 1] - ego.y) ** 2
+    return jnp.argmin(squared).astype(jnp.float32) * PATH_SPACING
+
+
+def _against_log(scene: Scene, ego: Pose, step_idx: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Distance [m] and angle [rad] from the logged ego; 0 where it is unknown."""
+    row = scene.agents_at(step_idx)[:, 0]
+    valid = row[VALID] > 0
+    turn = jnp.abs(wrap_angle(ego.heading - jnp.arctan2(row[SIN], row[COS])))
+    return jnp.where(valid, safe_norm(ego.x - row[X], ego.y - row[Y]), 0.0), jnp.where(valid, turn, 0.0)

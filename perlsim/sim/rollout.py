@@ -1,0 +1,272 @@
+"""Rollouts of many episodes: scan over steps, vmap over a chunk, one chunk after the other, sharded over devices.
+
+Nothing but totals leaves the scan: emitting whole states of thousands of episodes would fill any memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from perlsim.bank import HostBank, Scene, ScenarioBank
+from perlsim.errors import PerlsimError
+from perlsim.policies import PrivilegedView
+from perlsim.sim.core import SimConfig, init, step
+from perlsim.sim.reward import RewardWeights, ends, reward
+from perlsim.sim.types import DOUBTS, Outcome, SimState
+
+_AXIS = "episodes"
+
+
+class Episodes(NamedTuple):
+    """Which scenario of a bank to run, from which step, under which number: int32 ``[B]`` each.
+
+    The number keys the episode's randomness, so that results do not depend on the batch it is run in.
+    """
+
+    scenario_idx: jax.Array
+    start: jax.Array
+    number: jax.Array
+
+
+class Result(NamedTuple):
+    """Totals of each episode, ``[B]``.
+
+    Attributes:
+        reward: sum of the discounted rewards until the episode or its reward ended.
+        happened: int32 `Event` set of everything that happened before the episode was over.
+        progress: m along the route.
+        log_distance: m, mean distance from the logged ego.
+        end_distance: m, distance from it at the last step.
+        steps: int32, steps until the episode was over.
+        terminated: bool.
+        doubts: int32 `Event` set of `DOUBTS` at any step.
+    """
+
+    reward: jax.Array
+    happened: jax.Array
+    progress: jax.Array
+    log_distance: jax.Array
+    end_distance: jax.Array
+    steps: jax.Array
+    terminated: jax.Array
+    doubts: jax.Array
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """Static choices of a rollout.
+
+    Attributes:
+        sim: of the simulator.
+        horizon: steps of 0.1 s.
+        replan_every: steps between plans; the horizon for one plan only (PerlAD's pseudo-simulation).
+        discount: γ of the reward, per step.
+        chunk: episodes simulated at once on one device; None chooses by backend: what stays in the cache of
+            a CPU core, everything on a GPU.
+    """
+
+    sim: SimConfig = SimConfig()
+    horizon: int = 80
+    replan_every: int = 5
+    discount: float = 0.98
+    chunk: int | None = None
+
+
+def sample_episodes(host: HostBank, count: int, horizon: int, seed: int) -> Episodes:
+    """Episodes spread evenly over the scenarios of a bank, from random steps with the ego in the log.
+
+    Raises:
+        PerlsimError: where no scenario has an ego.
+    """
+    bank = host.bank
+    usable = np.flatnonzero(np.asarray(bank.has_ego) & (np.asarray(host.last_steps) > np.asarray(host.first_steps)))
+    if not len(usable):
+        raise PerlsimError(
+            "no scenario has an ego to simulate",
+            remedy="choose one with --ego at import, or roll out scenarios that have one",
+        )
+    random = np.random.default_rng(seed)
+    scenario = random.permutation(np.resize(usable, count))
+    first, last = np.asarray(host.first_steps)[scenario], np.asarray(host.last_steps)[scenario]
+    span = np.maximum(last - horizon - first, 0) + 1
+    start = first + (random.random(count) * span).astype(np.int64)
+    # A start must be a step with a valid ego: else the first such step.
+    valid = np.asarray(bank.tracks[:, :, 7, 0]) > 0
+    start = np.where(valid[scenario, start], start, first)
+    return Episodes(scenario.astype(np.int32), start.astype(np.int32), np.arange(count, dtype=np.int32))
+
+
+class _Totals(NamedTuple):
+    reward: jax.Array
+    weight: jax.Array
+    earning: jax.Array
+    happened: jax.Array
+    progress: jax.Array
+    log_distance: jax.Array
+    end_distance: jax.Array
+    steps: jax.Array
+    doubts: jax.Array
+
+
+def run_episode(
+    config: RolloutConfig,
+    agents: Any,
+    policy: Any,
+    weights: RewardWeights,
+    scene: Scene,
+    start: jax.Array,
+    key: jax.Array,
+) -> Result:
+    """One episode in closed loop: the policy plans every ``replan_every`` steps."""
+    sim_key, policy_key = jax.random.split(key)
+    state = init(config.sim, agents, scene, start, sim_key)
+    carry = policy.init(scene, start, policy_key)
+    zero = jnp.float32(0.0)
+    totals = _Totals(
+        zero, jnp.float32(1.0), jnp.bool_(True), jnp.int32(0), zero, zero, zero, jnp.int32(0), jnp.int32(0)
+    )
+
+    def plan_and_drive(loop, round_idx):
+        state, carry, totals = loop
+        carry, plan = policy.act(carry, PrivilegedView(scene, state), jax.random.fold_in(policy_key, round_idx))
+        state = _fresh_plan(state)
+
+        def drive(inner, _):
+            state, totals = inner
+            over = state.done
+            state, outcome = step(config.sim, agents, scene, state, plan)
+            return (state, _add(config, weights, totals, outcome, over)), None
+
+        (state, totals), _ = lax.scan(drive, (state, totals), None, length=config.replan_every)
+        return (state, carry, totals), None
+
+    rounds = config.horizon // config.replan_every
+    (state, _, totals), _ = lax.scan(plan_and_drive, (state, carry, totals), jnp.arange(rounds))
+    steps = jnp.maximum(totals.steps, 1)
+    return Result(
+        totals.reward,
+        totals.happened,
+        totals.progress,
+        totals.log_distance / steps,
+        totals.end_distance,
+        totals.steps,
+        state.done,
+        totals.doubts,
+    )
+
+
+def _fresh_plan(state: SimState) -> SimState:
+    from dataclasses import replace
+
+    return replace(state, plan_age=jnp.int32(0))
+
+
+def _add(config: RolloutConfig, weights: RewardWeights, totals: _Totals, outcome: Outcome, over: jax.Array) -> _Totals:
+    earned = jnp.where(totals.earning & ~over, totals.weight * reward(weights, outcome), 0.0)
+    live = ~over
+    return _Totals(
+        reward=totals.reward + earned,
+        weight=totals.weight * config.discount,
+        earning=totals.earning & ~ends(weights, outcome),
+        happened=totals.happened | jnp.where(live, outcome.events, 0),
+        progress=totals.progress + jnp.where(live, outcome.progress, 0.0),
+        log_distance=totals.log_distance + jnp.where(live, outcome.log_distance, 0.0),
+        end_distance=jnp.where(live, outcome.log_distance, totals.end_distance),
+        steps=totals.steps + live,
+        doubts=totals.doubts | (outcome.events & int(DOUBTS)),
+    )
+
+
+class Rollout:
+    """A compiled rollout: construct once, call for many banks of one shape and many sets of episodes.
+
+    Args:
+        config: static choices.
+        agents: agent model.
+        policy: ego policy.
+        devices: devices to spread episodes over; None takes all.
+
+    Raises:
+        PerlsimError: if the horizon is not a multiple of ``replan_every``.
+    """
+
+    def __init__(self, config: RolloutConfig, agents: Any, policy: Any, devices=None):
+        if config.horizon % config.replan_every or config.horizon < 1:
+            raise PerlsimError(
+                f"a horizon of {config.horizon} steps is not a multiple of the {config.replan_every} between plans",
+                field="horizon",
+                remedy=f"take a multiple of {config.replan_every}",
+            )
+        self.config = config
+        self.devices = list(devices or jax.devices())
+        self.mesh = Mesh(np.array(self.devices), (_AXIS,), axis_types=(AxisType.Auto,))
+        self._run = jax.jit(partial(_sharded, config, self.mesh))
+        self._agents, self._policy = agents, policy
+
+    def put(self, bank: ScenarioBank) -> ScenarioBank:
+        """The bank, copied to every device."""
+        return jax.device_put(bank, NamedSharding(self.mesh, PartitionSpec()))
+
+    def __call__(self, bank: ScenarioBank, episodes: Episodes, weights: RewardWeights, seed: int = 0) -> Result:
+        """Runs the episodes.
+
+        Args:
+            bank: on the devices (see `put`).
+            episodes: ``[B]``, any number; padded to fill devices and chunks.
+            weights: of the reward.
+            seed: keys all randomness, together with each episode's number.
+        """
+        count = len(episodes.scenario_idx)
+        multiple = len(self.devices) * chunk_size(self.config, count, len(self.devices))
+        padding = -count % multiple
+        padded = Episodes(*(np.concatenate([part, np.resize(part, padding)]) for part in map(np.asarray, episodes)))
+        result = self._run(self._agents, self._policy, weights, bank, padded, jax.random.key(seed))
+        return jax.tree.map(lambda leaf: leaf[:count], result)
+
+    def lower(self, bank: ScenarioBank, episodes: Episodes, weights: RewardWeights):
+        """The lowered program, for its cost and memory analysis."""
+        return self._run.lower(self._agents, self._policy, weights, bank, episodes, jax.random.key(0))
+
+    @property
+    def num_traces(self) -> int:
+        """How many programs have been compiled."""
+        return self._run._cache_size()
+
+
+def chunk_size(config: RolloutConfig, count: int, num_devices: int) -> int:
+    """Episodes simulated at once on one device."""
+    share = -(-count // num_devices)
+    if config.chunk is not None:
+        return min(config.chunk, share)
+    return min(256, share) if jax.default_backend() == "cpu" else share
+
+
+def _sharded(config, mesh, agents, policy, weights, bank, episodes, key) -> Result:
+    count = episodes.start.shape[0]
+    chunk = chunk_size(config, count, mesh.size)
+
+    def on_device(agents, policy, weights, bank, episodes, key):
+        def one(scenario_idx, start, number):
+            scene = Scene(bank, scenario_idx)
+            return run_episode(config, agents, policy, weights, scene, start, jax.random.fold_in(key, number))
+
+        chunks = jax.tree.map(lambda leaf: leaf.reshape(-1, chunk), episodes)
+        result = lax.map(lambda part: jax.vmap(one)(*part), chunks)
+        return jax.tree.map(lambda leaf: leaf.reshape(-1), result)
+
+    everywhere, split = PartitionSpec(), PartitionSpec(_AXIS)
+    return jax.shard_map(
+        on_device,
+        mesh=mesh,
+        in_specs=(everywhere, everywhere, everywhere, everywhere, split, everywhere),
+        out_specs=split,
+        check_vma=False,
+    )(agents, policy, weights, bank, episodes, key)
