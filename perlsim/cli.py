@@ -1,0 +1,275 @@
+"""The command line: ``perlsim COMMAND …``.
+
+Each command is a dataclass of its arguments, whose ``run`` imports what it needs and returns the exit code.
+This is the one module that may put parts of different packages together, inside those methods, so that
+``perlsim --help`` stays fast.
+
+Exit codes: 0 everything asked for was done, 1 some of it could not be done (each part is named), 2 wrong
+usage or an error that stopped the command, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional, arg, subcommand
+
+from perlsim.errors import PerlsimError
+
+DONE, PARTLY, FAILED, INTERRUPTED = 0, 1, 2, 130
+
+_Out = Annotated[Path, arg(aliases=["-o"], metavar="STORE")]
+_Paths = Positional[Annotated[tuple[str, ...], arg(metavar="PATH ...")]]
+
+
+@dataclass(frozen=True)
+class Import:
+    """Read driving logs into a scenario store.
+
+    Takes files, folders (searched through; an Argoverse or Bench2Drive folder is one log) and globs, on all
+    cores. Logs that cannot be read are skipped and listed with the reason. Interrupted in any way, the same
+    command goes
+    on where it ended: logs that were imported (same path, size and time of change, or same content) are
+    skipped.
+
+    Exit codes: 0 all logs are in the store, 1 some were refused, 2 wrong usage, 130 interrupted.
+    """
+
+    paths: _Paths
+    """Files, folders and globs."""
+    out: _Out
+    """Folder of the store; made if absent, else added to."""
+    format: str | None = None
+    """Format of the logs: womd, womd_example, scenarionet, gpudrive, av2_sensor, av2_motion, commonroad,
+    bench2drive, carla_recorder, nuplan, py123d. Guessed for each log by default."""
+    maps: Path | None = None
+    """Folder with the maps that logs refer to (OpenDRIVE towns, nuPlan GeoPackages, HD maps)."""
+    strict: bool = False
+    """Stop at the first log that cannot be read; what was read before is kept."""
+    workers: int | None = None
+    """Number of reading processes; all cores by default."""
+    ego: str | None = None
+    """Name of the road user to take as the ego in formats that have none (CommonRoad, CARLA recorder)."""
+    window: float = 20.0
+    """Longest scene cut from a recording that has no scenes of its own (nuPlan, CARLA), in seconds."""
+    keep_duplicates: bool = False
+    """Store scenes that the store already has in another form; they are left out and listed by default."""
+    split_seed: int | None = None
+    """Seed that deals recordings to train, val and test, fixed when a store is made; 0 by default."""
+    split_fractions: tuple[float, float, float] | None = None
+    """Expected shares of train, val and test, fixed when a store is made; 0.8 0.1 0.1 by default."""
+    split_by: Literal["recording", "place"] | None = None
+    """What a split never cuts, fixed when a store is made; recording by default."""
+    json: Path | None = None
+    """Also write the totals to this file, as JSON."""
+
+    def run(self) -> int:
+        """Imports and prints the totals."""
+        from rich.console import Console
+
+        from perlsim.ingest import ImportOptions, import_logs
+        from perlsim.ingest.progress import ConsoleProgress, print_totals
+        from perlsim.readers import ReadOptions
+
+        if not self.paths:
+            raise PerlsimError("nothing to import", field="PATH", remedy="name files, folders or globs")
+        _at_least("--workers", self.workers, 1)
+        if self.maps is not None and not self.maps.is_dir():
+            raise PerlsimError("no such folder", file=self.maps, field="--maps")
+        if not self.window > 0:
+            raise PerlsimError(f"expected a positive time in seconds, found {self.window}", field="--window")
+        options = ImportOptions(
+            format=self.format,
+            reading=ReadOptions(self.maps, self.window, self.ego),
+            strict=self.strict,
+            num_workers=self.workers,
+            keep_duplicates=self.keep_duplicates,
+            rule=self._split_rule(),
+        )
+        console = Console()
+        with ConsoleProgress(console) as progress:
+            report = import_logs(list(self.paths), self.out, options, progress)
+        print_totals(report, console)
+        _write_json(self.json, report.to_json())
+        return INTERRUPTED if report.interrupted else PARTLY if report.refused else DONE
+
+    def _split_rule(self):
+        from perlsim.store import SplitRule
+
+        given = {"seed": self.split_seed, "fractions": self.split_fractions, "by": self.split_by}
+        given = {name: value for name, value in given.items() if value is not None}
+        return SplitRule(**given) if given else None
+
+
+@dataclass(frozen=True)
+class Info:
+    """Tell what a scenario store holds: counts, what is missing, splits, tags, and whether the numbers make
+    sense.
+
+    Exit codes: 0, 1 where --verify finds damage, 2 where the store cannot be read.
+    """
+
+    store: Positional[Annotated[Path, arg(metavar="STORE")]]
+    """Folder of the store."""
+    json: Path | None = None
+    """Also write the report to this file, as JSON."""
+    verify: bool = False
+    """Read every byte and compare it with the digests in the manifest."""
+    fidelity: bool = False
+    """Also drive each log's own path and speeds through controller and vehicle model, and print how far
+    from the log that ends after 2 s, in metres, by source."""
+
+    def run(self) -> int:
+        """Reports."""
+        from rich.console import Console
+
+        from perlsim.info import print_report, print_rows, report_store
+        from perlsim.store import ScenarioStore
+
+        console = Console()
+        store = ScenarioStore.open(self.store)
+        problems = store.verify() if self.verify else []
+        for problem in problems:
+            print(f"damaged: {problem}")
+        if problems:
+            return PARTLY
+        if self.verify:
+            print(f"verified: every byte of {len(store.manifest.shards)} shards is as written")
+        report = report_store(store)
+        print_report(report, console)
+        content = report.to_json()
+        if self.fidelity:
+            from perlsim.fidelity import fidelity_report
+
+            content["fidelity"] = list(fidelity_report(store))
+            print_rows("controller fidelity: position error after 2 s [m]", content["fidelity"], console)
+        _write_json(self.json, content)
+        return DONE
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Make embedded synthetic logs: procedural roads, rule-based road users, no collisions, the same for a
+    seed."""
+
+    out: _Out
+    """Folder of the store; made if absent, else added to."""
+    num: Annotated[int, arg(aliases=["-n"])] = 100
+    """Number of scenes."""
+    seed: int = 0
+    """Seed of the first scene."""
+    family: tuple[str, ...] = ()
+    """Names of the scenario families to use; all of them by default."""
+
+    def run(self) -> int:
+        """Generates."""
+        from perlsim.readers.synthetic import generate
+        from perlsim.store import ScenarioStore, StoreWriter
+
+        _at_least("--num", self.num, 1)
+        store = ScenarioStore.open_or_create(self.out)
+        stored = {summary.key for summary in store.summaries}
+        added = 0
+        with StoreWriter(store) as writer:
+            for scenario in generate(self.num, self.seed, families=self.family or None):
+                if (scenario.source, scenario.dataset, scenario.scenario_id) not in stored:
+                    writer.add(scenario, keep_duplicates=True)
+                    added += 1
+        print(f"generated: {added} scenes, {self.num - added} of {self.num} were in the store already")
+        return DONE
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Simulate many episodes at once, and report speed and outcomes. Without a store, on embedded synthetic
+    logs."""
+
+    store: Path | None = None
+    """Folder of the scenario store; embedded synthetic logs by default."""
+    vmap: int = 4096
+    """Number of episodes simulated at once."""
+    agents: str = "log"
+    """How the other road users move: log, constant_velocity, idm."""
+    policy: str = "log_replay"
+    """What drives the ego."""
+    horizon: int = 80
+    """Number of simulation steps of 0.1 s."""
+    max_agents: int | None = None
+    """Keep the road users nearest to the ego, at most this many; all by default."""
+    seed: int = 0
+    """Seed of the episodes and of all noise."""
+    split: str | None = None
+    """Use the scenes of one split: train, val or test; all by default."""
+    reward: str | None = None
+    """Name of the reward preset."""
+    devices: int | None = None
+    """Number of devices to use; all by default."""
+    json: Path | None = None
+    """Also write the result to this file, as JSON."""
+
+    def run(self) -> int:
+        """Hands over to the rollout."""
+        from perlsim.rollout_command import run
+
+        _at_least("--vmap", self.vmap, 1)
+        _at_least("--horizon", self.horizon, 1)
+        _at_least("--max-agents", self.max_agents, 1)
+        _at_least("--devices", self.devices, 1)
+        return run(self)
+
+
+Command = (
+    Annotated[Import, subcommand("import")]
+    | Annotated[Generate, subcommand("generate")]
+    | Annotated[Info, subcommand("info")]
+    | Annotated[Rollout, subcommand("rollout")]
+)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Entry point of the ``perlsim`` command; ends the process with the command's exit code."""
+    command = tyro.cli(
+        Command,  # pyright: ignore[reportArgumentType]
+        prog="perlsim",
+        description="Vector-space simulation of driving logs: closed-loop training of planners.",
+        args=args,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    try:
+        code = command.run()
+        sys.stdout.flush()
+    except PerlsimError as error:
+        print(f"perlsim: {error}", file=sys.stderr)
+        code = FAILED
+    except KeyboardInterrupt:
+        print("perlsim: interrupted", file=sys.stderr)
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (``perlsim info … | head``): nothing is left to say.
+        sys.stderr.close()
+        code = DONE
+    raise SystemExit(code)
+
+
+def _at_least(option: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
+        raise PerlsimError(f"expected a number from {least} on, found {value}", field=option)
+
+
+def _write_json(path: Path | None, content: dict) -> None:
+    if path is None:
+        return
+    import orjson
+
+    try:
+        path.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
+    except OSError as error:
+        raise PerlsimError(f"cannot be written: {error.strerror}", file=path, field="--json") from error
+
+
+if __name__ == "__main__":
+    main()

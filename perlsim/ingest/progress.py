@@ -1,0 +1,93 @@
+"""Shows how an import goes: a bar on a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from perlsim.ingest.run import ImportReport, Progress
+
+LINE_SECONDS = 5.0  # between lines in a pipe
+NAMED_DUPLICATES = 20  # listed by name at the end
+
+
+class ConsoleProgress(Progress):
+    """Progress on a console, used as a context."""
+
+    def __init__(self, console: Console):
+        self._console = console
+        self._num_logs = 0
+        self._next_line = 0.0
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("logs"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("looking for logs", total=None)
+
+    def __enter__(self) -> ConsoleProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def start(self, num_logs: int) -> None:
+        """Takes note of the number of logs to read."""
+        self._num_logs = num_logs
+        self._next_line = time.monotonic() + LINE_SECONDS
+        self._bar.update(self._task, total=num_logs, description="reading")
+
+    def update(self, report: ImportReport, num_done: int) -> None:
+        """Moves the bar, or prints a line every `LINE_SECONDS`."""
+        text = f"{report.imported} scenes, {len(report.refused)} refused"
+        self._bar.update(self._task, completed=num_done, description=text)
+        if not self._console.is_terminal and time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + LINE_SECONDS
+            plain(self._console, f"{num_done} of {self._num_logs} logs, {text}")
+
+    def refused(self, path: str, reason: str) -> None:
+        """Prints the reason at once."""
+        plain(self._console, f"refused: {reason if path in reason else f'{path}: {reason}'}")
+
+
+def plain(console: Console, text: str) -> None:
+    """Prints a line as it is: no markup, no colours, no wrapping, so that scripts can read it."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_totals(report: ImportReport, console: Console) -> None:
+    """Prints what was imported, repaired, left out and refused."""
+
+    def line(text: str) -> None:
+        plain(console, text)
+
+    if report.interrupted:
+        line("interrupted: the same command takes up where this one ended")
+    line(f"imported: {report.imported} scenes from {report.logs} logs")
+    if report.skipped_logs or report.skipped_scenes:
+        again = f"{report.skipped_scenes} scenes of logs that had to be read again"
+        line(f"already imported: {report.skipped_logs} logs, and {again}")
+    line(f"repaired: {report.repaired} scenes")
+    for repair, count in report.repairs.most_common():
+        line(f"  {count} scenes: {repair}")
+    left_out = [record for record in report.duplicates if not record.kept]
+    what = "left out" if len(left_out) == len(report.duplicates) else "kept"
+    line(f"duplicates: {len(report.duplicates)} scenes that the store had already, {what}")
+    for record in report.duplicates[:NAMED_DUPLICATES]:
+        line(f"  {record.source} {record.id} is {record.of_source} {record.of_id}")
+    if len(report.duplicates) > NAMED_DUPLICATES:
+        line(f"  and {len(report.duplicates) - NAMED_DUPLICATES} more, all in the store's manifest")
+    if report.ignored:
+        line(f"ignored: {report.ignored} files that no reader is for")
+    line(f"refused: {len(report.refused)} logs")
+    for path, reason in report.refused:
+        line(f"  {reason if path in reason else f'{path}: {reason}'}")

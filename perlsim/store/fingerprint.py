@@ -1,0 +1,189 @@
+"""Finds the same scene arriving through two formats, although ids, map origin, orientation and length differ.
+
+At every logged instant each pair of a moving road user and a neighbour gives a *shingle*: their distance now
+and one second later, and how far each moves in that second, rounded to `GRID`. These numbers do not change
+under rotation, translation or renaming, do not depend on where the window of the recording starts, and hardly
+on which other agents a format kept. The `SKETCH` smallest hashes of a scene's shingles are its fingerprint,
+a bottom-k sketch (Broder 1997) from which the overlap of two scenes is estimated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from perlsim.scenario import Scenario
+from perlsim.vocabulary import AgentType
+
+SKETCH = 64  # hashes kept of a scene
+EGO_SKETCH = 16  # hashes kept of the ego's own motion
+INDEXED = 16  # hashes of a scene under which it can be found
+GRID = 0.25  # m; wide against the centimetres by which formats differ
+PAIR_RANGE = 30.0  # m between the two of a pair
+MOVING = 1.0  # m in the second
+MIN_SHARED = 4  # fewer shared hashes are chance; scenes with fewer (nothing moves) are never compared
+SAME_SHARE = 0.5  # shared fraction of the shorter scene from which on it is the same one
+LINK_SHARE = 0.1
+LONGER = 1.25  # a scene this much longer than its match is kept: it holds more
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Sketch of a scene.
+
+    Attributes:
+        hashes: uint64 ``[<= SKETCH]``, sorted.
+        ego_hashes: uint64 ``[<= EGO_SKETCH]``, sorted, of the ego's own motion; empty without ego.
+        duration: s.
+    """
+
+    hashes: np.ndarray
+    ego_hashes: np.ndarray
+    duration: float
+
+    def packed(self) -> np.ndarray:
+        """One array for the store: number of hashes, hashes, hashes of the ego."""
+        return np.concatenate([np.array([len(self.hashes)], np.uint64), self.hashes, self.ego_hashes])
+
+    @classmethod
+    def unpack(cls, packed: np.ndarray, duration: float) -> Fingerprint:
+        """Inverse of `packed`."""
+        count = int(packed[0]) + 1
+        return cls(packed[1:count], packed[count:], duration)
+
+    def digest(self) -> str:
+        """Short text for manifests and reports."""
+        return hashlib.sha256(self.packed().tobytes()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Match:
+    """A scene in the index that shares instants with a new one.
+
+    Attributes:
+        row: its number in the index.
+        share: shared fraction of the shorter of the two.
+        is_duplicate: whether the new scene adds nothing to it.
+    """
+
+    row: int
+    share: float
+    is_duplicate: bool
+
+
+def fingerprint_of(scenario: Scenario) -> Fingerprint:
+    """The fingerprint of a scenario."""
+    tracks = scenario.tracks
+    lag = max(round(1.0 / scenario.dt), 1)
+    keep = tracks.valid.any(1) & (tracks.kind != AgentType.STATIC)
+    xy = tracks.position[keep, :, :2].astype(np.float64)
+    valid = tracks.valid[keep]
+    ego_hashes = np.zeros(0, np.uint64)
+    if scenario.has_ego:
+        ego_hashes = _own_shingles(
+            tracks.position[scenario.ego.idx, None, :, :2], tracks.valid[scenario.ego.idx, None], lag
+        )
+    pairs = _pair_shingles(xy, valid, lag, MOVING)
+    if not len(pairs):
+        pairs = _own_shingles(xy, valid, lag)
+    if not len(pairs):  # one step, or shorter than a second
+        pairs = _pair_shingles(xy, valid, 0, 0.0)
+    return Fingerprint(_smallest(pairs, SKETCH), _smallest(ego_hashes, EGO_SKETCH), scenario.duration)
+
+
+class DuplicateIndex:
+    """Finds, among the scenes added so far, those that share instants with a new one."""
+
+    def __init__(self):
+        self._fingerprints: list[Fingerprint] = []
+        self._rows: dict[int, list[int]] = {}
+
+    def add(self, fingerprint: Fingerprint) -> int:
+        """Adds a scene and returns its row."""
+        row = len(self._fingerprints)
+        self._fingerprints.append(fingerprint)
+        for value in fingerprint.hashes[:INDEXED].tolist():
+            self._rows.setdefault(value, []).append(row)
+        return row
+
+    def matches(self, fingerprint: Fingerprint) -> list[Match]:
+        """The scenes that share instants, most similar first."""
+        rows = {row for value in fingerprint.hashes.tolist() for row in self._rows.get(value, ())}
+        found = [match for row in sorted(rows) if (match := self._compare(row, fingerprint))]
+        return sorted(found, key=lambda match: (not match.is_duplicate, -match.share, match.row))
+
+    def _compare(self, row: int, new: Fingerprint) -> Match | None:
+        old = self._fingerprints[row]
+        common, new_count, old_count = _overlap(new.hashes, old.hashes)
+        share = common / max(min(new_count, old_count), 1)
+        if common < MIN_SHARED or share < LINK_SHARE:
+            return None
+        same = share >= SAME_SHARE and new.duration <= LONGER * max(old.duration, 1.0)
+        return Match(row, share, same and _same_ego(new.ego_hashes, old.ego_hashes))
+
+
+def _same_ego(new: np.ndarray, old: np.ndarray) -> bool:
+    """Whether two egos may be the same road user: data sets cut scenes of several egos from one recording."""
+    if not len(new) or not len(old):
+        return True
+    common, new_count, old_count = _overlap(new, old)
+    return common >= 0.3 * max(min(new_count, old_count), 1)
+
+
+def _overlap(first: np.ndarray, second: np.ndarray) -> tuple[int, int, int]:
+    """Shared hashes, and the size of each sketch, below the smaller of the two largest hashes."""
+    limit = min(first[-1], second[-1]) if len(first) and len(second) else np.uint64(0)
+    first, second = first[first <= limit], second[second <= limit]
+    return len(np.intersect1d(first, second, assume_unique=True)), len(first), len(second)
+
+
+def _pair_shingles(xy: np.ndarray, valid: np.ndarray, lag: int, moving: float) -> np.ndarray:
+    found = []
+    for step in range(xy.shape[1] - lag):
+        idx = np.flatnonzero(valid[:, step] & valid[:, step + lag])
+        now, later = xy[idx, step], xy[idx, step + lag]
+        moved = np.hypot(*(later - now).T)
+        movers = np.flatnonzero(moved >= moving)
+        distance = np.hypot(*(now[movers, None] - now[None]).transpose(2, 0, 1))
+        first, second = np.nonzero((distance < PAIR_RANGE) & (movers[:, None] != np.arange(len(idx))))
+        distance, first = distance[first, second], movers[first]
+        distance_later = np.hypot(*(later[first] - later[second]).T)
+        found.append(_hash(distance, distance_later, moved[first], moved[second]))
+    return _concatenate(found)
+
+
+def _own_shingles(xy: np.ndarray, valid: np.ndarray, lag: int) -> np.ndarray:
+    found = []
+    for step in range(xy.shape[1] - 2 * lag):
+        idx = valid[:, step] & valid[:, step + lag] & valid[:, step + 2 * lag]
+        first, second, third = (xy[idx, step + k * lag] for k in range(3))
+        found.append(
+            _hash(np.hypot(*(second - first).T), np.hypot(*(third - second).T), np.hypot(*(third - first).T))
+        )
+    return _concatenate(found)
+
+
+def _hash(*lengths: np.ndarray) -> np.ndarray:
+    code = np.zeros(len(lengths[0]), np.uint64)
+    for length in lengths:
+        code = _mix(code * np.uint64(0x9E3779B97F4A7C15) + np.round(length / GRID).astype(np.uint64))
+    return code
+
+
+def _mix(values: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64 (Steele et al. 2014)."""
+    with np.errstate(over="ignore"):
+        values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return values ^ (values >> np.uint64(31))
+
+
+def _smallest(hashes: np.ndarray, count: int) -> np.ndarray:
+    return np.unique(hashes)[:count]
+
+
+def _concatenate(parts: Iterable[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.zeros(0, np.uint64), *parts])
