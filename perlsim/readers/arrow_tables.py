@@ -32,7 +32,7 @@ def read_table(path: Path) -> pa.Table:
     """
     try:
         if starts_with(path, PARQUET_MAGIC):
-            table = pq.read_table(path, partitioning=None)
+            table = pq.ParquetFile(path).read()
         else:
             with pa.memory_map(str(path)) as source:
                 table = pa.ipc.open_file(source).read_all()

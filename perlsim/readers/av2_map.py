@@ -104,7 +104,8 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _LARGEST:
             raise FormatError(f"the file is larger than {_LARGEST} bytes", file=path)
-        # The standard parser, because some archives hold heights that are NaN, which strict JSON does not know.
+        # The standard parser, because some archives hold heights that are NaN, which strict JSON does not
+        # know.
         archive = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise FormatError(

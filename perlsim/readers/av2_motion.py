@@ -1,8 +1,8 @@
 """Argoverse 2 motion forecasting: a Parquet file of tracks and a map archive, 11 s at 10 Hz.
 
-``scenario_<id>.parquet`` holds one row for each track and time step: position, heading and velocity in the city
-frame; the data set's own vehicle is the track "AV". Boxes have no sizes (defaults by class are taken) and no
-heights: each track stands on the nearest lane border of ``log_map_archive_<id>.json`` beside it.
+``scenario_<id>.parquet`` holds one row for each track and time step: position, heading and velocity in the
+city frame; the data set's own vehicle is the track "AV". Boxes have no sizes (defaults by class are taken)
+and no heights: each track stands on the nearest lane border of ``log_map_archive_<id>.json`` beside it.
 """
 
 from __future__ import annotations
@@ -130,6 +130,6 @@ def _heights(x: Array, y: Array, surface: Array) -> Array:
     heights = np.zeros_like(x)
     known = np.isfinite(x) & np.isfinite(y)
     if len(surface) and known.any():
-        tree = shapely.STRtree(shapely.points(surface[:, :2]))
+        tree = shapely.STRtree([shapely.Point(point) for point in surface[:, :2]])
         heights[known] = surface[tree.nearest(shapely.points(x[known], y[known])), 2]
     return heights

@@ -2,12 +2,12 @@
 
 - ``annotations.feather``: boxes of each lidar sweep (10 Hz), centre and quaternion in the frame that the
   *moving ego* had at the sweep's time stamp. (Any ``annotations*.feather`` is read; there must be one.)
-- ``city_SE3_egovehicle.feather``: ego poses in the city frame at every sensor's time stamps (about 170 Hz); the
-  frame's origin is the middle of the rear axle.
+- ``city_SE3_egovehicle.feather``: ego poses in the city frame at every sensor's time stamps (about 170 Hz);
+  the frame's origin is the middle of the rear axle.
 - ``map/log_map_archive_*.json``: see `perlsim.readers.av2_map`.
 
-There are no velocities (differences of positions are taken), no lights and no speed limits. Sweeps are not exactly
-0.1 s apart (96 to 104 ms): tracks are interpolated at a constant step.
+There are no velocities (differences of positions are taken), no lights and no speed limits. Sweeps are not
+exactly 0.1 s apart (96 to 104 ms): tracks are interpolated at a constant step.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ EGO_ID = "AV"
 EGO_CATEGORY = "EGO_VEHICLE"
 
 # The Ford Fusion Hybrid of the data set: size as in logs that carry an EGO_VEHICLE row; wheelbase from the
-# manufacturer's data. The box centre lies 1.339 m ahead of the rear axle (the figure that py123d uses, too). The
-# axle is 0.31 m above the road: the median over the two real logs at hand of ego height minus lane border height.
+# manufacturer's data. The box centre lies 1.339 m ahead of the rear axle (the figure that py123d uses, too).
+# The axle is 0.31 m above the road: the median over the two real logs at hand of ego height minus lane border
+# height.
 EGO_SIZE = (4.877, 2.0, 1.473)
 EGO_WHEELBASE = 2.85
 EGO_AXLE_TO_CENTRE = 1.339
@@ -174,6 +175,6 @@ def _poses(file: Path) -> Poses:
 
 
 def _city(map_file: Path) -> str:
-    """City code in the name ``log_map_archive_<log>____<city>_city_<number>.json``, "" where there is none."""
+    """City code in ``log_map_archive_<log>____<city>_city_<number>.json``, "" where there is none."""
     _, _, rest = map_file.name.partition("____")
     return rest.split("_")[0] if rest else ""

@@ -38,8 +38,8 @@ class Boxes:
 def tracks_on_grid(boxes: Boxes, grid: TimeGrid, repairs: list[str]) -> Tracks:
     """Gathers the boxes of each object and interpolates them at the steps of a grid.
 
-    Sizes and kinds are those of the object's first box (medians for sizes); the ground contact is the box centre
-    less half the height. Of two boxes of one object in a frame the first is kept.
+    Sizes and kinds are those of the object's first box (medians for sizes); the ground contact is the box
+    centre less half the height. Of two boxes of one object in a frame the first is kept.
 
     Args:
         boxes: as logged.
@@ -55,12 +55,12 @@ def tracks_on_grid(boxes: Boxes, grid: TimeGrid, repairs: list[str]) -> Tracks:
     repeated = len(agent) - np.count_nonzero(valid)
     if repeated:
         repairs.append(f"{repeated} boxes repeated an object within a frame: the first of each was kept")
-    size = np.array([np.median(boxes.size[row[row >= 0]], axis=0) for row in row_of]).reshape(count, 3)
+    size = np.array([np.median(boxes.size[agent == i], axis=0) for i in range(count)]).reshape(count, 3)
     columns = [boxes.centre, np.cos(boxes.heading)[:, None], np.sin(boxes.heading)[:, None]]
     if boxes.velocity is not None:
         columns.append(boxes.velocity)
     values = np.concatenate(columns, axis=1)[np.maximum(row_of, 0)] if count else np.zeros((0, frames, 5))
-    finite = np.isfinite(values[..., :3]).all(-1)
+    finite: Array = np.all(np.isfinite(values[..., :3]), axis=-1)
     values, valid = grid.resample(np.where(finite[..., None], values, 0.0), valid & finite)
     position = values[..., :3].copy()
     position[..., 2] -= 0.5 * np.nan_to_num(size[:, None, 2])

@@ -1,8 +1,8 @@
-"""Lanes given by their left and right borders, as Argoverse 2, CommonRoad and py123d do, made into a lane graph."""
+"""Lanes given by left and right borders, as in Argoverse 2, CommonRoad and py123d, made into a lane graph."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -102,26 +102,35 @@ def lane_graph(rows: Sequence[LaneRow]) -> Lanes:
 
 @dataclass
 class MarkingCollector:
-    """Gathers lane borders; a border that two lanes share is kept once, with the paint that either one gives."""
+    """Gathers lane borders; one that two lanes share is kept once, with the paint that either lane gives."""
 
     _lines: list[Array] = field(default_factory=list)
     _kinds: list[MarkingType] = field(default_factory=list)
-    _seen: dict[bytes, int] = field(default_factory=dict)
+    _seen: dict[Hashable, int] = field(default_factory=dict)
 
-    def add(self, line: Array, kind: MarkingType) -> None:
-        """Adds a border ``[n, 3]`` m, of at least two points, with its paint as seen in the line's direction."""
+    def add(self, line: Array, kind: MarkingType, *names: Hashable) -> None:
+        """Adds a border; borders are the same where their points are, or a name that they were given.
+
+        Args:
+            line: ``[n, 3]`` m; a single point is no line.
+            kind: paint as seen in the line's direction.
+            names: of the border, by which its other lane may give it, too.
+        """
         if len(line) < 2:
             return
         rounded = np.round(line[:, :2], 2) + 0.0  # + 0.0 turns -0.0 into 0.0
-        forwards, backwards = rounded.tobytes(), rounded[::-1].tobytes()
-        known = self._seen.get(forwards, self._seen.get(backwards))
+        keys = (rounded.tobytes(), rounded[::-1].tobytes(), *names)
+        known = next((self._seen[key] for key in keys if key in self._seen), None)
         if known is None:
-            self._seen[forwards] = len(self._lines)
+            known = len(self._lines)
             self._lines.append(line)
             self._kinds.append(kind)
         elif self._kinds[known] <= MarkingType.UNKNOWN:
-            reverse = forwards not in self._seen
-            self._kinds[known] = max(self._kinds[known], _MIRRORED.get(kind, kind) if reverse else kind)
+            mirrored = _MIRRORED.get(kind, kind)
+            same = same_direction(self._lines[known], line)
+            self._kinds[known] = max(self._kinds[known], kind if same else mirrored)
+        for key in (keys[0], *names):
+            self._seen.setdefault(key, known)
 
     def markings(self) -> Markings:
         """What was gathered."""

@@ -10,7 +10,7 @@ from perlsim.scenario import Array
 
 
 def rotations(quaternion: Array) -> Array:
-    """Rotation matrices ``[N, 3, 3]`` of quaternions ``[N, 4]`` (w first, any length but 0, which gives NaN)."""
+    """Rotation matrices ``[N, 3, 3]`` of quaternions ``[N, 4]`` (w first); a length of 0 gives NaN."""
     with np.errstate(divide="ignore", invalid="ignore"):
         w, x, y, z = (quaternion / np.linalg.norm(quaternion, axis=-1, keepdims=True)).T
     rows = (
@@ -44,7 +44,8 @@ class Poses:
         """Position ``[M, 3]`` and rotation ``[M, 3, 3]`` at stamps within the time of the poses.
 
         Positions are interpolated linearly, rotations along the chord between quaternions; for poses a few
-        hundredths of a second apart both differ from the true motion by less than a millimetre and a milliradian.
+        hundredths of a second apart both differ from the true motion by less than a millimetre and a
+        milliradian.
         """
         after = np.clip(np.searchsorted(self.stamps, stamps), 1, max(len(self.stamps) - 1, 1))
         after = np.minimum(after, len(self.stamps) - 1)

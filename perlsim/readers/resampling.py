@@ -43,9 +43,9 @@ class TimeGrid:
     def resample(self, values: Array, valid: Array) -> tuple[Array, Array]:
         """Linear interpolation of tracks at the steps.
 
-        A step takes the frame nearest to it, moved to the step along the line to the neighbouring frame on the
-        step's side, or on the other side where the track is absent there (its first and last frames). A step
-        that lost its frame is filled where the track has both neighbours, at most three steps apart.
+        A step takes the frame nearest to it, moved to the step along the line to the neighbouring frame on
+        the step's side, or on the other side where the track is absent there (its first and last frames). A
+        step that lost its frame is filled where the track has both neighbours, at most three steps apart.
 
         Args:
             values: ``[A, N, D]``, finite where valid; angles as cosine and sine.
@@ -74,8 +74,8 @@ class TimeGrid:
 def time_grid(stamps: Array, file: object, field: str) -> TimeGrid:
     """Lays a grid of constant step through time stamps.
 
-    The step is the median interval, refined over the whole log, and taken as nominal (0.1 s, say) where it lies
-    within 0.5 % of a whole multiple of 0.1 Hz.
+    The step is the median interval, refined over the whole log, and taken as nominal (0.1 s, say) where it
+    lies within 0.5 % of a whole multiple of 0.1 Hz.
 
     Args:
         stamps: ``[N]`` s, strictly increasing.
@@ -95,8 +95,8 @@ def time_grid(stamps: Array, file: object, field: str) -> TimeGrid:
     steps = round(stamps[-1] / median)
     if steps > 4 * len(stamps) or steps > _MOST_STEPS:
         raise FormatError(
-            f"{len(stamps)} frames over {stamps[-1]:.6g} s, half of them within {median:.6g} s of the one before:"
-            " no constant time step fits",
+            f"no constant time step fits {len(stamps)} frames over {stamps[-1]:.6g} s,"
+            f" half of which follow within {median:.6g} s",
             file=file,
             field=field,
         )
