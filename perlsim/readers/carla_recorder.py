@@ -1,14 +1,16 @@
 """CARLA recorder logs (``.log``), version 1, of CARLA 0.9.6 to 0.9.16.
 
-Content: a header with the town's name, then packets of one byte id and four bytes size; per frame a start with the
-elapsed time, actors added (blueprint, attributes, transform in cm and degrees), deleted, positions, light states
-and, where additional data were recorded, bounding boxes (half sizes in cm). Frames come at the simulation's
-variable step; they are brought to 0.1 s by interpolation. The world is left-handed: y and yaw are flipped.
+Content: a header with the town's name, then packets of one byte id and four bytes size; per frame a start
+with the elapsed time, actors added (blueprint, attributes, transform in cm and degrees), deleted,
+positions, light states and, where additional data were recorded, bounding boxes (half sizes in cm). Frames
+come at the simulation's variable step; they are brought to 0.1 s by interpolation. The world is
+left-handed: y and yaw are flipped.
 
-The town comes from `ReadOptions.maps` (``Town01.xodr`` or ``Town01.xodr.gz``); without it the scenario has no road
-and says so in `Scenario.missing`. The ego is the actor named by `ReadOptions.ego` (its id or role name), else the
-vehicle whose role is "hero" or "ego_vehicle". A recording is cut into windows of `ReadOptions.window` seconds.
-A file that ends inside a frame is read up to the frame before, which `Scenario.repairs` states.
+The town comes from `ReadOptions.maps` (``Town01.xodr`` or ``Town01.xodr.gz``); without it the scenario has
+no road and says so in `Scenario.missing`. The ego is the actor named by `ReadOptions.ego` (its id or role
+name), else the vehicle whose role is "hero" or "ego_vehicle". A recording is cut into windows of
+`ReadOptions.window` seconds. A file that ends inside a frame is read up to the frame before, which
+`Scenario.repairs` states.
 """
 
 from __future__ import annotations
@@ -23,12 +25,13 @@ import numpy as np
 from perlsim.errors import FormatError
 from perlsim.readers import ReadOptions
 from perlsim.readers.carla_names import EGO_ROLES, LIGHT_STATES, agent_type, right_handed
-from perlsim.readers.carla_town import crop_town, load_town, place_lights
+from perlsim.readers.carla_town import MARGIN, crop_town, load_town, place_lights
 from perlsim.readers.finalize import finalize
 from perlsim.readers.resampling import TimeGrid
 from perlsim.readers.windows import windows
 from perlsim.scenario import Array, Ego, Lights, Road, Scenario, Tracks
 from perlsim.vocabulary import AgentType, LightState
+from perlsim.worlds.opendrive import box_around
 
 DT = 0.1  # s
 PROP_RANGE = 50.0  # m from the ego (or any vehicle) within which props are kept
@@ -357,7 +360,7 @@ def _surroundings(
     log: _Log, first: int, last: int, grid: TimeGrid, tracks: Tracks, town
 ) -> tuple[Road, Lights]:
     moving = tracks.position[tracks.valid]
-    road, new_lane_idx, box = crop_town(town, moving) if town else (Road(), np.zeros(0, np.int32), None)
+    road, new_lane_idx = crop_town(town, moving) if town else (Road(), np.zeros(0, np.int32))
     frames = log.lights[first:last]
     ids = sorted({int(i) for part in frames for i in part["id"]} & set(log.actors))
     states = np.full((len(ids), len(frames)), LightState.UNKNOWN, np.int8)
@@ -372,6 +375,6 @@ def _surroundings(
     # The head looks to the right of the traffic that it faces: traffic heads for yaw − 90° (left-handed).
     heading = np.pi / 2 - np.deg2rad(np.array([log.actors[i].yaw for i in ids], np.float64))
     near = np.isfinite(places).all(1) & np.isfinite(heading)
-    low, high = moving[:, :2].min(0) - 100.0, moving[:, :2].max(0) + 100.0
-    near &= ((places[:, :2] >= low) & (places[:, :2] <= high)).all(1)
+    x_min, y_min, x_max, y_max = box_around(moving, MARGIN)
+    near &= ((places[:, :2] >= [x_min, y_min]) & (places[:, :2] <= [x_max, y_max])).all(1)
     return road, place_lights(town, new_lane_idx, places[near], heading[near], states[:, holding][near])

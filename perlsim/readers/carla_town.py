@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from perlsim.scenario import Array, Lights, Road
-from perlsim.vocabulary import LightState
 from perlsim.worlds import opendrive
 
 MARGIN = 100.0  # m of map kept around everything that moves
 _MATCH = 6.0  # m, farthest a light actor stands from the OpenDRIVE signal that it was made from
+_MATCH_STOP = 15.0  # m, farthest its trigger volume lies from the stop points
 
 # Towns with "_Opt" hold the same roads in layers.
 _OPT = "_Opt"
@@ -31,33 +31,36 @@ def load_town(maps: Path | None, town: str) -> opendrive.OpenDriveMap | None:
     return _read_town(found) if found else None
 
 
-def match_signals(town: opendrive.OpenDriveMap, actors: Array) -> Array:
-    """Signal of each light actor: int ``[M]``, −1 where none stands near. Nearest pairs go first.
+def match_signals(town: opendrive.OpenDriveMap, actors: Array, *, by_stop_point: bool = False) -> Array:
+    """Signal of each light actor: int ``[M]``, −1 where none is near. Nearest pairs go first.
 
     Args:
         town: the map.
-        actors: ``[M, 3]`` m, right-handed positions of the light actors.
+        actors: ``[M, 3]`` m, right-handed: where the posts stand, or where the traffic before them waits.
+        by_stop_point: whether ``actors`` are the latter, to be compared with the signals' stop points.
     """
-    lights = np.flatnonzero(town.signals.kind == opendrive.SignalKind.LIGHT)
+    signals = town.signals
+    lights = np.flatnonzero(signals.kind == opendrive.SignalKind.LIGHT)
     matched = np.full(len(actors), -1)
     if not len(lights) or not len(actors):
         return matched
-    gap = np.linalg.norm(actors[:, None, :2] - town.signals.position[None, lights, :2], axis=-1)
+    places = signals.position[lights]
+    if by_stop_point:
+        governed = [signals.stop[signals.lane_signal_idx == light] for light in lights]
+        places = np.array([stops.mean(0) if len(stops) else [np.inf] * 3 for stops in governed])
+    gap = np.linalg.norm(actors[:, None, :2] - places[None, :, :2], axis=-1)
     for flat in np.argsort(gap, axis=None, kind="stable"):
         actor, light = divmod(int(flat), len(lights))
-        if gap[actor, light] > _MATCH:
+        if not gap[actor, light] <= (_MATCH_STOP if by_stop_point else _MATCH):
             break
         if matched[actor] < 0 and lights[light] not in matched:
             matched[actor] = lights[light]
     return matched
 
 
-def crop_town(
-    town: opendrive.OpenDriveMap, points: Array
-) -> tuple[Road, Array, tuple[float, float, float, float]]:
-    """The road around ``points [n, 2 or 3]``, the new index of each lane, and the box."""
-    box = opendrive.box_around(points, MARGIN)
-    return *opendrive.crop(town.road, box), box
+def crop_town(town: opendrive.OpenDriveMap, points: Array) -> tuple[Road, Array]:
+    """The road around ``points [n, 2 or 3]``, and the new index of each of the town's lanes."""
+    return opendrive.crop(town.road, opendrive.box_around(points, MARGIN))
 
 
 def place_lights(
@@ -66,6 +69,8 @@ def place_lights(
     actors: Array,
     traffic_heading: Array,
     state: Array,
+    *,
+    by_stop_point: bool = False,
 ) -> Lights:
     """One row for each lane that a light actor controls, or one at the actor where its lanes are unknown.
 
@@ -75,8 +80,9 @@ def place_lights(
         actors: ``[M, 3]`` m, right-handed.
         traffic_heading: ``[M]`` rad, direction of the traffic that each faces.
         state: int8 ``[M, T]``, `LightState`.
+        by_stop_point: as in `match_signals`.
     """
-    matched = match_signals(town, actors) if town else np.full(len(actors), -1)
+    matched = match_signals(town, actors, by_stop_point=by_stop_point) if town else np.full(len(actors), -1)
     rows = []
     for actor, signal in enumerate(matched):
         if signal < 0 or town is None:
@@ -93,10 +99,3 @@ def place_lights(
     return Lights(
         np.array(position), np.array(heading), np.array(lane_idx, np.int32), np.array(states, np.int8)
     )
-
-
-def held_states(frames: Array, num_steps: int, frame_of_step: Array) -> Array:
-    """States ``[M, T]`` from frames ``[M, N]`` by the frame that holds at each step."""
-    if frames.shape[1] == 0:
-        return np.full((len(frames), num_steps), LightState.UNKNOWN, np.int8)
-    return frames[:, np.clip(frame_of_step, 0, frames.shape[1] - 1)].astype(np.int8)

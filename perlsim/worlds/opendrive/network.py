@@ -1,4 +1,4 @@
-"""The lane graph of an OpenDRIVE map: which lane leads into which, within roads, between roads and in junctions."""
+"""The lane graph of an OpenDRIVE map: which lane leads into which, along roads and through junctions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def successors(roads: dict[str, SampledRoad], root: Element) -> dict[Node, list[
 
 
 def _join(roads, first, second, joined) -> None:
-    """Joins two contacts, each (road id, section index, lane id, at its +s end), in the direction of traffic."""
+    """Joins two contacts, (road id, section index, lane id, at its +s end), in the direction of traffic."""
     for a, b in ((first, second), (second, first)):
         lanes = [roads[part[0]].sections[part[1]].lanes.get(part[2]) for part in (a, b)]
         if lanes[0] is None or lanes[1] is None or lanes[0].kind is None or lanes[1].kind is None:
@@ -120,7 +120,7 @@ def _without_gaps(roads: dict[str, SampledRoad], joined) -> dict[Node, list[Node
         queue, seen = list(joined[node]), {node}
         while queue:
             following = queue.pop(0)
-            if following in seen and following != node or not exists(following):
+            if (following in seen and following != node) or not exists(following):
                 continue
             seen.add(following)
             if section(following).too_short:

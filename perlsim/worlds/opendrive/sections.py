@@ -1,7 +1,7 @@
 """Roads of an OpenDRIVE map sampled into lanes: centres, widths and boundaries along each lane section.
 
-Frame: the file's own (right-handed, x east, y north, z up). Superelevation and lateral shape are ignored: they
-move the points of CARLA's towns by less than a centimetre in the plan.
+Frame: the file's own (right-handed, x east, y north, z up). Superelevation and lateral shape are ignored:
+they move the points of CARLA's towns by less than a centimetre in the plan.
 """
 
 from __future__ import annotations
@@ -238,8 +238,9 @@ class SampledRoad:
     def _positions(self, start: float, end: float, curves: list[Cubics], widths: list[Cubics]) -> Array:
         """Samples of s so dense that no lane's line strays more than `CHORD_ERROR` from its curve.
 
-        A chord over ds misses the curve by at most ds^2 / 8 of its largest second derivative, which is bounded by
-        curvature (on the outermost lane, and with sideways drift) plus the cubics' own second derivatives.
+        A chord over ds misses the curve by at most ds^2 / 8 of its largest second derivative, which is
+        bounded by curvature (on the outermost lane, and with sideways drift) plus the cubics' own second
+        derivatives.
         """
         inside = np.concatenate([self.line.start, *(curve.start for curve in curves)])
         if end - start < MIN_SECTION:

@@ -1,4 +1,4 @@
-"""Signals and objects of an OpenDRIVE map: lights, stop and yield signs with the lanes they govern, crosswalks."""
+"""Signals and objects of an OpenDRIVE map: lights and signs with the lanes they govern, crosswalks."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ class SignalKind(IntEnum):
     YIELD = 3
 
 
-# OpenDRIVE's own catalogue (country "OpenDRIVE"): 1000001 to 1000016 are lights, these of them for pedestrians
-# and bicycles only. 206 and 205 are the stop and yield signs of the German catalogue, which CARLA's maps use.
+# OpenDRIVE's own catalogue (country "OpenDRIVE"): 1000001 to 1000016 are lights, these of them for
+# pedestrians and bicycles only. 206 and 205 are the stop and yield signs of the German catalogue, which
+# CARLA's maps use.
 _LIGHTS = frozenset(f"10000{n:02d}" for n in range(1, 17)) - {"1000002", "1000003", "1000007", "1000013"}
 _SIGNS = {"206": SignalKind.STOP, "R1-1": SignalKind.STOP, "205": SignalKind.YIELD, "R1-2": SignalKind.YIELD}
 
@@ -75,7 +76,7 @@ def read_signals(roads: dict[str, SampledRoad], lane_of: dict[Node, int]) -> Sig
                 kinds.append(_kind(element))
                 s, t = np.array([number(element, "s")]), np.array([number(element, "t", 0.0)])
                 point = road.points(s, t)[0][0]
-                positions.append(point + [0, 0, number(element, "zOffset", 0.0)])
+                positions.append(point + np.array([0, 0, number(element, "zOffset", 0.0)]))
             places.append((road, element, signal_id))
         for element in children(child(road.element, "signals"), "signalReference"):
             places.append((road, element, element.get("id", "")))
@@ -111,8 +112,8 @@ def _governed(road: SampledRoad, element: Element, lane_of: dict[Node, int]):
     """(lane, stop point, heading) of each traffic lane that a signal or reference governs on its road.
 
     The lanes are those of its ``validity``; exporters write lane 0 there for a post that governs nothing by
-    itself. Without a validity they are those whose traffic the signal's orientation faces. Traffic stops where
-    the signal stands along the road or, on a road inside a junction, where the lane enters it.
+    itself. Without a validity they are those whose traffic the signal's orientation faces. Traffic stops
+    where the signal stands along the road or, on a road inside a junction, where the lane enters it.
     """
     s = float(np.clip(number(element, "s"), 0.0, road.length))
     section_idx = road.section_at(s)

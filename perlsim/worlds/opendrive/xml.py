@@ -93,7 +93,7 @@ class Cubics:
 
     @classmethod
     def from_elements(cls, elements: Iterable[Element], key: str = "s", origin: float = 0.0) -> Cubics:
-        """Reads records with the attributes ``key`` (plus ``origin``), a, b, c, d; none is zero everywhere."""
+        """Reads records with the attributes ``key`` (plus ``origin``), a, b, c, d; no record means 0."""
         rows = [
             (origin + number(e, key, 0.0), *(number(e, name, 0.0) for name in "abcd")) for e in elements
         ] or [(origin, 0.0, 0.0, 0.0, 0.0)]
