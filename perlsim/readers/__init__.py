@@ -44,7 +44,8 @@ class Format:
         name: as given to ``perlsim import --format``.
         module: module with ``sniff`` and ``read``.
         title: full name, for help and docs.
-        suffixes: endings of file names that may be of this format; "" means a folder.
+        suffixes: endings of file names that may be of this format; "" means a folder, and an ending in "-"
+            may stand anywhere (shards are named ``x.tfrecord-00000-of-01000``).
         tested_on: "real files" or "files written to the public schema".
     """
 
@@ -57,7 +58,9 @@ class Format:
     def sniff(self, path: Path) -> bool:
         """Whether ``path`` looks like this format."""
         fits = path.is_dir() if "" in self.suffixes else False
-        fits = fits or (path.is_file() and path.name.endswith(tuple(s for s in self.suffixes if s)))
+        endings = [s for s in self.suffixes if s]
+        named = any(path.name.endswith(s) or (s.endswith("-") and s in path.name) for s in endings)
+        fits = fits or (named and path.is_file())
         return fits and import_module(self.module).sniff(path)
 
     def read(self, path: Path, options: ReadOptions | None = None) -> Iterator[Scenario]:
@@ -73,7 +76,10 @@ FORMATS: dict[str, Format] = {
             "womd", "perlsim.readers.womd", "Waymo Open Motion, Scenario protos", (".tfrecord", "tfrecord-")
         ),
         Format(
-            "womd_example", "perlsim.readers.womd_example", "Waymo Open Motion, tf.Example", (".tfrecord",)
+            "womd_example",
+            "perlsim.readers.womd_example",
+            "Waymo Open Motion, tf.Example",
+            (".tfrecord", "tfrecord-"),
         ),
         Format("scenarionet", "perlsim.readers.scenarionet", "ScenarioNet", (".pkl",)),
         Format("gpudrive", "perlsim.readers.gpudrive", "GPUDrive JSON", (".json",)),
