@@ -1,10 +1,10 @@
 """Bench2Drive's HD maps (``TownXX_HD_map.npz``): lanes, markings and trigger volumes of a CARLA town.
 
-Content (tools/gen_hdmap.py of the public repository): ``arr``, an object array of (road id, {lane id: [line, ...],
-"Trigger_Volumes": [volume, ...]}). A line has ``Points`` (location, rotation[, is junction]) about every 5 cm,
-``Type`` ("Center" or the paint) and, for centres, ``Topology`` (road and lane ids ahead), ``Left`` and
-``Right``. A volume has ``Points``, ``Type`` ("StopSign" or "TrafficLight") and ``ParentActor_Location``.
-Left-handed.
+Content (tools/gen_hdmap.py of the public repository): ``arr``, an object array of (road id, {lane id:
+[line, ...], "Trigger_Volumes": [volume, ...]}). A line has ``Points`` (location, rotation[, is junction])
+every 5 cm, ``Type`` ("Center" or the paint) and, for centres, ``Topology`` (road and lane ids ahead),
+``Left`` and ``Right``. A volume has ``Points``, ``Type`` ("StopSign" or "TrafficLight") and
+``ParentActor_Location``. Left-handed.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from perlsim.readers.carla_names import EGO_ROLES, LIGHT_STATES, agent_type, rig
 from perlsim.readers.carla_town import MARGIN, crop_town, load_town, place_lights
 from perlsim.readers.finalize import finalize
 from perlsim.readers.resampling import TimeGrid
-from perlsim.readers.windows import windows
+from perlsim.readers.windows import select, windows
 from perlsim.scenario import Array, Ego, Lights, Road, Scenario, Tracks
 from perlsim.vocabulary import AgentType, LightState
 from perlsim.worlds.opendrive import box_around
@@ -249,16 +249,10 @@ def _scenario(log: _Log, times: Array, ego_id: int | None, town, path: Path) -> 
     first = max(int(np.searchsorted(elapsed, times[0], side="right")) - 2, 0)
     last = min(int(np.searchsorted(elapsed, times[-1])) + 2, len(elapsed))
     grid = TimeGrid(elapsed[first:last] - times[0], times - times[0], DT)
-    tracks, ids = _tracks(log, first, last, grid)
-    ego_idx = ids.index(ego_id) if ego_id in ids else -1
+    tracks = _tracks(log, first, last, grid)
+    ego_idx = tracks.ids.index(str(ego_id)) if str(ego_id) in tracks.ids else -1
     kept = _near_props(tracks, ego_idx)
-    tracks = Tracks(
-        *(
-            getattr(tracks, name)[kept]
-            for name in ("position", "heading", "velocity", "size", "kind", "valid")
-        ),
-        ids=tuple(name for name, keep in zip(tracks.ids, kept, strict=True) if keep),
-    )
+    tracks = select(tracks, kept)
     if not tracks.num_agents:
         return None
     ego_idx = int(kept[:ego_idx].sum()) if ego_idx >= 0 else -1
@@ -283,7 +277,7 @@ def _scenario(log: _Log, times: Array, ego_id: int | None, town, path: Path) -> 
     )
 
 
-def _tracks(log: _Log, first: int, last: int, grid: TimeGrid) -> tuple[Tracks, list[int]]:
+def _tracks(log: _Log, first: int, last: int, grid: TimeGrid) -> Tracks:
     frames = log.positions[first:last]
     rows = np.concatenate(frames)
     frame = np.repeat(np.arange(len(frames)), [len(part) for part in frames])
@@ -318,17 +312,16 @@ def _tracks(log: _Log, first: int, last: int, grid: TimeGrid) -> tuple[Tracks, l
     )
     valid[agent, frame] = True
     steps, valid = grid.resample(values, valid)
-    shown = valid.any(1)
     tracks = Tracks(
-        position=steps[..., :3][shown],
-        heading=np.arctan2(steps[..., 4], steps[..., 3])[shown],
-        velocity=np.full((int(shown.sum()), len(grid.times), 2), np.nan),
-        size=size[shown],
-        kind=np.array([kinds[i] for i in ids], np.int8)[shown],
-        valid=valid[shown],
-        ids=tuple(str(i) for i, keep in zip(ids, shown, strict=True) if keep),
+        position=steps[..., :3],
+        heading=np.arctan2(steps[..., 4], steps[..., 3]),
+        velocity=np.full((len(ids), len(grid.times), 2), np.nan),
+        size=size,
+        kind=np.array([kinds[i] for i in ids], np.int8),
+        valid=valid,
+        ids=tuple(str(i) for i in ids),
     )
-    return tracks, [i for i, keep in zip(ids, shown, strict=True) if keep]
+    return select(tracks, np.any(valid, axis=1))
 
 
 def _boxes(log: _Log, ids: list[int], kinds: dict[int, AgentType]) -> tuple[Array, Array]:

@@ -23,7 +23,7 @@ from perlsim.readers.finalize import finalize
 from perlsim.readers.nuplan_map import NuplanMap, find_map, read_map
 from perlsim.readers.resampling import TimeGrid, time_grid
 from perlsim.readers.sqlite import MAGIC, columns, need_columns, opened
-from perlsim.readers.windows import windows
+from perlsim.readers.windows import select, windows
 from perlsim.scenario import Array, Ego, Lights, Road, Scenario, Tracks
 from perlsim.vocabulary import AgentType, LightState
 
@@ -170,12 +170,12 @@ def _ego(frames: _Frames) -> tuple[Array, Array]:
         ],
         axis=1,
     )
-    return values, np.isfinite(values[:, :4]).all(1)
+    return values, np.all(np.isfinite(values[:, :4]), axis=1)
 
 
 def _tracks(connection: sqlite3.Connection, frames: _Frames, grid: TimeGrid) -> Tracks:
     ids: dict[bytes, int] = {b"": 0}
-    kinds, sizes = [AgentType.VEHICLE], [EGO_SIZE]
+    kinds, sizes = [AgentType.VEHICLE], [list(EGO_SIZE)]
     cells: list[tuple] = []
     for column, token in enumerate(frames.tokens):
         boxes = connection.execute(
@@ -188,7 +188,7 @@ def _tracks(connection: sqlite3.Connection, frames: _Frames, grid: TimeGrid) -> 
             if box["track_token"] not in ids:
                 ids[box["track_token"]] = len(ids)
                 kinds.append(_KINDS.get(box["name"], AgentType.UNKNOWN))
-                sizes.append(tuple(np.nan if value is None else float(value) for value in box[6:9]))
+                sizes.append([np.nan if value is None else float(value) for value in box[6:9]])
             pose = [np.nan if value is None else float(value) for value in box[1:6]]
             cells.append((ids[box["track_token"]], column, *pose))
     values, valid = (
@@ -207,18 +207,17 @@ def _tracks(connection: sqlite3.Connection, frames: _Frames, grid: TimeGrid) -> 
     steps[unknown, :, 4:] = np.nan
     size = np.array(sizes)
     size[~(np.isfinite(size) & (size > 0))] = np.nan
-    shown = valid.any(1)
-    shown[0] = True
-    names = ["ego", *(bytes(token).hex() for token in list(ids)[1:])]
-    return Tracks(
-        position=np.concatenate([steps[..., :2], np.zeros((*steps.shape[:2], 1))], axis=2)[shown],
-        heading=np.arctan2(steps[..., 3], steps[..., 2])[shown],
-        velocity=steps[..., 4:][shown],
-        size=size[shown],
-        kind=np.array(kinds, np.int8)[shown],
-        valid=valid[shown],
-        ids=tuple(name for name, keep in zip(names, shown, strict=True) if keep),
+    tracks = Tracks(
+        position=np.concatenate([steps[..., :2], np.zeros((*steps.shape[:2], 1))], axis=2),
+        heading=np.arctan2(steps[..., 3], steps[..., 2]),
+        velocity=steps[..., 4:],
+        size=size,
+        kind=np.array(kinds, np.int8),
+        valid=valid,
+        ids=("ego", *(bytes(token).hex() for token in list(ids)[1:])),
     )
+    # The ego stays first, valid or not: finalize says what is wrong with it.
+    return select(tracks, np.any(valid, axis=1) | (np.arange(len(valid)) == 0))
 
 
 def _surroundings(

@@ -1,9 +1,9 @@
 """nuPlan's GeoPackage maps (``<location>/<version>/map.gpkg``) as roads in the logs' UTM frame.
 
-Layers: ``baseline_paths`` (centre lines of lanes and of the connectors through intersections), ``lanes_polygons``,
-``lane_connectors``, ``gen_lane_connectors_scaled_width_polygons``, ``boundaries``, the four that make up the
-drivable area, ``crosswalks``, ``stop_polygons``; ``meta`` names the projection. Coordinates are longitude and
-latitude or already projected. The maps have no heights: z is 0.
+Layers: ``baseline_paths`` (centre lines of lanes and of the connectors through intersections),
+``lanes_polygons``, ``lane_connectors``, ``gen_lane_connectors_scaled_width_polygons``, ``boundaries``, the
+four that make up the drivable area, ``crosswalks``, ``stop_polygons``; ``meta`` names the projection.
+Coordinates are longitude and latitude or already projected. The maps have no heights: z is 0.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def _build(layers: _Layers) -> NuplanMap:
     }
     kinds, lines = {}, []
     for row, shape in zip(*layers.rows("boundaries"), strict=True):
-        kinds[int(row["fid"])] = kind = _MARKINGS.get(row.get("boundary_type_fid"), MarkingType.NONE)
+        kinds[int(row["fid"])] = kind = _MARKINGS.get(row.get("boundary_type_fid", -1), MarkingType.NONE)
         if len(line := _line(shape)) > 1:
             lines.append((line, kind))
     graph, connectors = _graph(lanes, links, paths, areas, kinds)

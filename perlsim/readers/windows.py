@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+
+from perlsim.scenario import Array, Tracks
 
 
 def windows(num_steps: int, dt: float, longest: float) -> list[slice]:
@@ -10,3 +14,13 @@ def windows(num_steps: int, dt: float, longest: float) -> list[slice]:
     most = max(int(longest / dt + 1e-6), 1)
     parts = np.array_split(np.arange(num_steps), max(-(-num_steps // most), 1))
     return [slice(int(part[0]), int(part[-1]) + 1) for part in parts if len(part)]
+
+
+def select(tracks: Tracks, kept: Array) -> Tracks:
+    """The agents under a mask ``[A]``."""
+    fields = ("position", "heading", "velocity", "size", "kind", "valid")
+    return replace(
+        tracks,
+        **{name: getattr(tracks, name)[kept] for name in fields},
+        ids=tuple(name for name, keep in zip(tracks.ids, kept, strict=True) if keep),
+    )

@@ -2,8 +2,9 @@
 
 Frame: the file's own, right-handed; CARLA's world is its mirror image (y flipped). Lanes are split at lane
 sections; their ids are ``road.section.lane`` (with ``r`` where a two-way lane is driven against s). Read are
-plan view, lane offset, widths and borders, elevation, lane types, speed limits, road marks, left-hand traffic,
-junctions, crosswalks, signals. Not read: superelevation and lateral shape, controllers, railways, tunnels.
+plan view, lane offset, widths and borders, elevation, lane types, speed limits, road marks, left-hand
+traffic, junctions, crosswalks, signals. Not read: superelevation and lateral shape, controllers, railways,
+tunnels.
 """
 
 from __future__ import annotations

@@ -7,13 +7,14 @@ import math
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
-from lxml import etree
+from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 
 from perlsim.errors import FormatError
 
-Element = etree._Element
+Element: TypeAlias = Any  # lxml.etree._Element; lxml brings no types
 
 
 def load(path: Path) -> Element:
