@@ -66,6 +66,7 @@ class Reading:
 def read_logs(connection: Connection, reading: Reading) -> None:
     """Main function of a reading process: receives `(path, size)` pairs until it receives None."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the writer, which ends its readers
+    FORMATS.clear()
     FORMATS.update(reading.formats)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the writer was killed
         while (log := connection.recv()) is not None:

@@ -19,13 +19,15 @@ from perlsim.scenario import Scenario
 from perlsim.vocabulary import AgentType
 
 SKETCH = 64  # hashes kept of a scene
-EGO_SKETCH = 16  # hashes kept of the ego's own motion
+EGO_SKETCH = 16  # hashes kept of the pairs of the ego
 INDEXED = 16  # hashes of a scene under which it can be found
-GRID = 0.25  # m; wide against the centimetres by which formats differ
+GRID = 0.15  # m; wide against the centimetres by which formats differ
 PAIR_RANGE = 30.0  # m between the two of a pair
 MOVING = 1.0  # m in the second
 MIN_SHARED = 4  # fewer shared hashes are chance; scenes with fewer (nothing moves) are never compared
-SAME_SHARE = 0.5  # shared fraction of the shorter scene from which on it is the same one
+SAME_SHARE = 0.4  # shared fraction of the shorter scene from which on it is the same; noise of 2 cm halves it
+NAMED_APART_SHARE = 0.9  # the same between two scenes to which one data set gives different names
+SAME_EGO_SHARE = 0.3
 LINK_SHARE = 0.1
 LONGER = 1.25  # a scene this much longer than its match is kept: it holds more
 
@@ -36,7 +38,7 @@ class Fingerprint:
 
     Attributes:
         hashes: uint64 ``[<= SKETCH]``, sorted.
-        ego_hashes: uint64 ``[<= EGO_SKETCH]``, sorted, of the ego's own motion; empty without ego.
+        ego_hashes: uint64 ``[<= EGO_SKETCH]``, sorted, of the ego's pairs; empty without a driven ego.
         duration: s.
     """
 
@@ -66,12 +68,14 @@ class Match:
     Attributes:
         row: its number in the index.
         share: shared fraction of the shorter of the two.
-        is_duplicate: whether the new scene adds nothing to it.
+        adds_nothing: whether all the new scene shows is in that one too.
+        same_ego: whether the egos are the same road user, None where one of the logs has no driven ego.
     """
 
     row: int
     share: float
-    is_duplicate: bool
+    adds_nothing: bool
+    same_ego: bool | None
 
 
 def fingerprint_of(scenario: Scenario) -> Fingerprint:
@@ -79,19 +83,16 @@ def fingerprint_of(scenario: Scenario) -> Fingerprint:
     tracks = scenario.tracks
     lag = max(round(1.0 / scenario.dt), 1)
     keep = tracks.valid.any(1) & (tracks.kind != AgentType.STATIC)
+    is_ego = np.arange(tracks.num_agents) == scenario.ego.idx
     xy = tracks.position[keep, :, :2].astype(np.float64)
     valid = tracks.valid[keep]
-    ego_hashes = np.zeros(0, np.uint64)
-    if scenario.has_ego:
-        ego_hashes = _own_shingles(
-            tracks.position[scenario.ego.idx, None, :, :2], tracks.valid[scenario.ego.idx, None], lag
-        )
+    ego_pairs = _pair_shingles(xy, valid, lag, 0.0, firsts=is_ego[keep])
     pairs = _pair_shingles(xy, valid, lag, MOVING)
     if not len(pairs):
         pairs = _own_shingles(xy, valid, lag)
     if not len(pairs):  # one step, or shorter than a second
         pairs = _pair_shingles(xy, valid, 0, 0.0)
-    return Fingerprint(_smallest(pairs, SKETCH), _smallest(ego_hashes, EGO_SKETCH), scenario.duration)
+    return Fingerprint(_smallest(pairs, SKETCH), _smallest(ego_pairs, EGO_SKETCH), scenario.duration)
 
 
 class DuplicateIndex:
@@ -113,7 +114,7 @@ class DuplicateIndex:
         """The scenes that share instants, most similar first."""
         rows = {row for value in fingerprint.hashes.tolist() for row in self._rows.get(value, ())}
         found = [match for row in sorted(rows) if (match := self._compare(row, fingerprint))]
-        return sorted(found, key=lambda match: (not match.is_duplicate, -match.share, match.row))
+        return sorted(found, key=lambda match: (not match.adds_nothing, -match.share, match.row))
 
     def _compare(self, row: int, new: Fingerprint) -> Match | None:
         old = self._fingerprints[row]
@@ -122,15 +123,14 @@ class DuplicateIndex:
         if common < MIN_SHARED or share < LINK_SHARE:
             return None
         same = share >= SAME_SHARE and new.duration <= LONGER * max(old.duration, 1.0)
-        return Match(row, share, same and _same_ego(new.ego_hashes, old.ego_hashes))
+        return Match(row, share, same, _same_ego(new.ego_hashes, old.ego_hashes))
 
 
-def _same_ego(new: np.ndarray, old: np.ndarray) -> bool:
-    """Whether two egos may be the same road user: data sets cut scenes of several egos from one recording."""
+def _same_ego(new: np.ndarray, old: np.ndarray) -> bool | None:
     if not len(new) or not len(old):
-        return True
+        return None
     common, new_count, old_count = _overlap(new, old)
-    return common >= 0.3 * max(min(new_count, old_count), 1)
+    return common >= SAME_EGO_SHARE * max(min(new_count, old_count), 1)
 
 
 def _overlap(first: np.ndarray, second: np.ndarray) -> tuple[int, int, int]:
@@ -140,13 +140,17 @@ def _overlap(first: np.ndarray, second: np.ndarray) -> tuple[int, int, int]:
     return len(np.intersect1d(first, second, assume_unique=True)), len(first), len(second)
 
 
-def _pair_shingles(xy: np.ndarray, valid: np.ndarray, lag: int, moving: float) -> np.ndarray:
+def _pair_shingles(
+    xy: np.ndarray, valid: np.ndarray, lag: int, moving: float, firsts: np.ndarray | None = None
+) -> np.ndarray:
+    """Shingles of the pairs whose first moves ``moving`` m or more and, where given, is one of ``firsts``."""
     found = []
     for step in range(xy.shape[1] - lag):
         idx = np.flatnonzero(valid[:, step] & valid[:, step + lag])
         now, later = xy[idx, step], xy[idx, step + lag]
         moved = np.hypot(*(later - now).T)
-        movers = np.flatnonzero(moved >= moving)
+        is_first = moved >= moving if firsts is None else (moved >= moving) & firsts[idx]
+        movers = np.flatnonzero(is_first)
         distance = np.hypot(*(now[movers, None] - now[None]).transpose(2, 0, 1))
         first, second = np.nonzero((distance < PAIR_RANGE) & (movers[:, None] != np.arange(len(idx))))
         distance, first = distance[first, second], movers[first]

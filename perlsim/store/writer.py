@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from perlsim.errors import PerlsimError
 from perlsim.scenario import Scenario
 from perlsim.store.columns import FINGERPRINT, SCHEMA, Row, encode_batch, encode_row, row_bytes
-from perlsim.store.fingerprint import DuplicateIndex, Fingerprint, Match, fingerprint_of
+from perlsim.store.fingerprint import NAMED_APART_SHARE, DuplicateIndex, Fingerprint, Match, fingerprint_of
 from perlsim.store.manifest import (
     SHARDS,
     DuplicateRecord,
@@ -103,13 +103,13 @@ class StoreWriter:
             record = self._record(summary, match)
             if record.group != record.of_group:
                 self._links.append((record.of_group, record.group))
-            if match.is_duplicate and not keep_duplicates:
+            if record.is_duplicate and not keep_duplicates:
                 pending.duplicates.append(replace(record, kept=False))
                 return pending.duplicates[-1]
-            if match.is_duplicate and duplicate is None:
+            if record.is_duplicate and duplicate is None:
                 duplicate = record
             # Overlapping windows of one recording are no news; the same scene twice is.
-            if match.is_duplicate or record.group != record.of_group:
+            if record.is_duplicate or record.group != record.of_group:
                 pending.duplicates.append(record)
         row = encode_row(scenario) | {FINGERPRINT: fingerprint.packed()}
         self._index.add(fingerprint)
@@ -150,6 +150,12 @@ class StoreWriter:
 
     def _record(self, summary: Summary, match: Match) -> DuplicateRecord:
         rule, old = self.store.manifest.rule, self._summaries[match.row]
+        # A data set may name several scenes of the same traffic: windows that overlap, or planning problems
+        # (CommonRoad). There, other names mean other scenes unless the same ego drives nearly all the same.
+        same_data = (summary.source, summary.dataset) == (old.source, old.dataset)
+        named_apart = (same_data and summary.id != old.id) and not (
+            match.same_ego and match.share >= NAMED_APART_SHARE
+        )
         return DuplicateRecord(
             id=summary.id,
             source=summary.source,
@@ -159,7 +165,7 @@ class StoreWriter:
             of_source=old.source,
             of_group=rule.group(old),
             share=round(match.share, 3),
-            is_duplicate=match.is_duplicate,
+            is_duplicate=match.adds_nothing and match.same_ego is not False and not named_apart,
             kept=True,
         )
 
