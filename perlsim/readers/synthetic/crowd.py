@@ -93,7 +93,7 @@ def join_crowds(crowds) -> Crowd:
 
 def populate(town: TownMap, table: PathTable, slots: Slots, rng: np.random.Generator) -> Crowd:
     """Draws the road users of one scenario: between 4 and 48, dense or sparse."""
-    wanted = int(np.clip(rng.gamma(3.0, 8.0), 5, 46))
+    wanted = int(np.clip(rng.gamma(3.0, 8.0), 16 if len(town.parked) else 5, 46))
     spacing = float(rng.uniform(0.7, 2.0) * np.clip(40.0 / wanted, 0.6, 3.0))
     moving = _moving(town, table, slots, rng, spacing)
     if town.corridors:
@@ -101,7 +101,7 @@ def populate(town: TownMap, table: PathTable, slots: Slots, rng: np.random.Gener
     walkers = _pedestrians(town, rng)
     if len(walkers):
         walkers = walkers.take(np.arange(min(len(walkers), max(wanted // 3, 1))))
-    parked = _parked(town, rng, max(wanted // 2, 1))
+    parked = _parked(town, rng, wanted // 2, walkers)
     room = max(wanted - len(walkers) - len(parked), 3)
     keep = np.sort(rng.permutation(len(moving))[:room])
     return join_crowds([moving.take(keep), walkers, parked])
@@ -290,9 +290,16 @@ def _pedestrians(town: TownMap, rng) -> Crowd:
     return walkers
 
 
-def _parked(town: TownMap, rng, most: int) -> Crowd:
-    count = min(most, len(town.parked))
+def _parked(town: TownMap, rng, most: int, walkers: Crowd) -> Crowd:
+    """Parked cars, most of them near where pedestrians are about to step out, so that they hide them."""
+    bays = town.parked
+    count = min(most, len(bays))
     cars = _vehicles(rng, count, (True, True, False, False, False, False))
     cars.path = np.full(count, -1)
-    cars.x, cars.y, cars.heading = town.parked[np.sort(rng.permutation(len(town.parked))[:count])].T
+    if not count:
+        return cars
+    corners = np.array([town.paths[path].points[0] for path in walkers.path]).reshape(-1, 1, 2)
+    distance = np.hypot(*(bays[None, :, :2] - corners).T).min(1) if len(corners) else np.zeros(len(bays))
+    taken = np.sort(np.argsort(distance + rng.uniform(0.0, 60.0, len(bays)), kind="stable")[:count])
+    cars.x, cars.y, cars.heading = bays[taken].T
     return cars

@@ -62,7 +62,8 @@ class Traffic:
         self.parked = crowd.path < 0
         self.own_speed = self.walker | (crowd.kind == AgentType.CYCLIST)
         self.active = np.ones(self.count, bool)
-        self.end = (batch.last - batch.base) * SPACING
+        # Boxes stay on the map to their corners: paths bend, and end up to one spacing early.
+        self.end = (batch.last - batch.base) * SPACING - 1.0
         per_path = [_PathRules(town) for town in batch.towns]
         self.hold, self.group, self.stop_sign, self.inside = (
             np.concatenate(
