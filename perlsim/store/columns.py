@@ -47,6 +47,16 @@ class ArrayColumn:
     dtype: DTypeLike
     trailing: tuple[int, ...] = ()
 
+    @property
+    def is_points(self) -> bool:
+        """Whether each row is a list of triples."""
+        return self.trailing == (3,)
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether the shape of a row depends on the number of steps."""
+        return STEPS in self.trailing
+
     def shape(self, num_steps: int) -> tuple[int, ...]:
         """Shape to give to the flat list of one row."""
         return (-1, *(num_steps if axis == STEPS else axis for axis in self.trailing))
@@ -123,7 +133,7 @@ def encode_row(scenario: Scenario) -> Row:
         row[name] = orjson.dumps(attrgetter(name)(scenario)).decode()
     for name, column in ARRAYS.items():
         values = np.asarray(attrgetter(name)(scenario))
-        if values.dtype == np.float64 and column.dtype is np.float32 and column.trailing[-1:] == (3,):
+        if values.dtype == np.float64 and column.dtype is np.float32 and 3 in column.trailing:
             _check_in_range(scenario, name, values)
         flat = np.ascontiguousarray(values, column.dtype).reshape(-1)
         row[name] = flat.view(np.uint8) if column.dtype is np.bool_ else flat
@@ -155,13 +165,16 @@ class RowReader:
     """Gives the rows of a record batch as scenarios whose arrays are read-only views of the batch."""
 
     def __init__(self, batch: pa.RecordBatch):
-        self._lists: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._lists: dict[str, tuple[np.ndarray, list[int]]] = {}
         for name in (*ARRAYS, FINGERPRINT):
             column = batch.column(name)
             values = column.values.to_numpy(zero_copy_only=True)
+            offsets = column.offsets.to_numpy(zero_copy_only=True)
             if name in ARRAYS and ARRAYS[name].dtype is np.bool_:
                 values = values.view(np.bool_)
-            self._lists[name] = (values, column.offsets.to_numpy(zero_copy_only=True))
+            if name in ARRAYS and ARRAYS[name].is_points:  # shaped here once instead of for each row
+                values, offsets = values.reshape(-1, 3), offsets // 3
+            self._lists[name] = (values, offsets.tolist())
         self._scalars = {name: batch.column(name).to_pylist() for name in (*TEXTS, *NUMBERS)}
         self._scalars |= {name: batch.column(name).to_pylist() for name in ("ego.idx", "num_steps")}
         self._tuples = {name: batch.column(name) for name in TEXT_TUPLES}
@@ -180,8 +193,7 @@ class RowReader:
         def array(name: str) -> np.ndarray:
             values, offsets = self._lists[name]
             flat = values[offsets[row] : offsets[row + 1]]
-            column = ARRAYS[name]
-            return flat.reshape(column.shape(num_steps)) if column.trailing else flat
+            return flat.reshape(ARRAYS[name].shape(num_steps)) if ARRAYS[name].has_steps else flat
 
         def ragged(name: str) -> Ragged:
             return Ragged(array(f"{name}.values"), array(f"{name}.offsets"))

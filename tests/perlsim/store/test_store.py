@@ -165,7 +165,7 @@ def test_arrays_are_views_of_the_mapped_file(tmp_path):
 
 def test_world_coordinates_are_refused_because_float32_would_spoil_them(tmp_path):
     scenario = with_road(make_scenario())
-    far = [*scenario.road.lanes.centre.values.astype(np.float64), 5000000.0, 0, 0]
+    far = scenario.road.lanes.centre.values.astype(np.float64) + np.array([5e6, 0.0, 0.0])
     lanes = two_lanes()
     lanes = Lanes(**{**vars(lanes), "centre": Ragged(far, lanes.centre.offsets)})
     store = ScenarioStore.create(tmp_path / "s")
