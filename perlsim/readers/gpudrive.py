@@ -167,7 +167,8 @@ def _is_placeholder(position: Array) -> Array:
 def _radians(heading: Array, position: Array, valid: Array) -> tuple[Array, tuple[str, ...]]:
     """Headings in radians: whichever unit agrees better with the directions of motion.
 
-    A heading beyond 2π is degrees for certain. Where nothing moves faster than 2 m/s and no heading is
+    A heading beyond 2π is degrees for certain; else degrees need radians to be off by 0.3 rad, since small
+    headings fit either. Where nothing moves faster than 2 m/s and no heading is
     beyond 2π the unit cannot be told: radians are assumed, as newer files have them, and a repair says so.
     """
     step = np.diff(position[..., :2], axis=1)
@@ -178,7 +179,7 @@ def _radians(heading: Array, position: Array, valid: Array) -> tuple[Array, tupl
         degrees = True
     elif len(logged):
         errors = [np.median(np.abs(wrap(unit * logged - direction))) for unit in (1.0, np.pi / 180)]
-        degrees = bool(errors[1] < errors[0])
+        degrees = bool(errors[0] > 0.3 and errors[1] < errors[0])
     else:
         return heading, ("the unit of headings cannot be told as nothing moves: taken as radians",)
     return (np.radians(heading), ("headings were in degrees: converted",)) if degrees else (heading, ())

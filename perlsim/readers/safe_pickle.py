@@ -185,6 +185,23 @@ class _Scalar:
         return np.frombuffer(data, real)[0]
 
 
+class _FromBuffer:
+    """How pickles of protocol 5 hold arrays."""
+
+    __slots__ = ()
+
+    def __call__(self, data, dtype, shape, order="C"):
+        if (
+            not isinstance(dtype, _Dtype)
+            or not isinstance(data, bytes | bytearray)
+            or order not in ("C", "F")
+        ):
+            raise _Refusal("builds an array in an unusual way")
+        if dtype.real.hasobject:
+            raise _Refusal("builds an array of objects from bytes")
+        return np.frombuffer(bytearray(data), dtype.real).reshape(shape, order=order)
+
+
 class _MakeDtype:
     __slots__ = ()
 
@@ -224,6 +241,15 @@ class _Encode:
         if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
             raise _Refusal("encodes text in an unusual way")
         return text.encode("latin-1")
+
+
+class _NoBytes:
+    """Empty bytes in pickles of protocol 2 and below."""
+
+    __slots__ = ()
+
+    def __call__(self):
+        return b""
 
 
 class _Name:
@@ -282,6 +308,7 @@ class _Array(np.ndarray):
 _GLOBALS: dict[tuple[str, str], Any] = {
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _Reconstruct() for core in ("core", "_core")},
     **{(f"numpy.{core}.multiarray", "scalar"): _Scalar() for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): _FromBuffer() for core in ("core", "_core")},
     ("numpy", "ndarray"): _Name(),
     ("numpy", "dtype"): _MakeDtype(),
     ("collections", "OrderedDict"): _Container(),
@@ -293,6 +320,7 @@ _GLOBALS: dict[tuple[str, str], Any] = {
         for module in ("builtins", "__builtin__")
         for name in ("list", "dict", "int", "float", "str")
     },
+    **{(module, "bytes"): _NoBytes() for module in ("builtins", "__builtin__")},
     ("_codecs", "encode"): _Encode(),
 }
 

@@ -82,7 +82,7 @@ def _scenario(features: _Features, path: Path, number: int) -> Scenario:
     return Scenario(
         scenario_id=name,
         source="womd_example",
-        dt=_time_step(features, tracks.num_agents),
+        dt=_time_step(features),
         tracks=tracks,
         ego=Ego(int(np.argmax(is_sdc)) if is_sdc.any() else -1),
         lights=_lights(features, tracks.num_steps, roads.lane_rows()),
@@ -95,8 +95,9 @@ def _scenario(features: _Features, path: Path, number: int) -> Scenario:
     )
 
 
-def _time_step(features: _Features, count: int) -> float:
+def _time_step(features: _Features) -> float:
     """Seconds between steps, from the time stamps of all road users where they are valid."""
+    count = len(features("state/type", -1))
     stamps = features.over_time("state", "timestamp_micros", count) * 1e-6
     seen = np.where(features.over_time("state", "valid", count) > 0, stamps, np.nan)
     known = ~np.isnan(seen).all(0)
