@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from perlsim.readers.resampling import TimeGrid
+from perlsim.readers.windows import select
 from perlsim.scenario import Array, Tracks
 from perlsim.vocabulary import AgentType
 
@@ -27,19 +27,37 @@ class Boxes:
     """
 
     frame: Array
-    ids: Sequence[str]
+    ids: list[str]
     centre: Array
     heading: Array
     size: Array
     kind: Array
     velocity: Array | None = None
 
+    def select(self, rows: Array, frame: Array) -> Boxes:
+        """The boxes in ``rows``, with other indices of their frames."""
+        return Boxes(
+            frame=frame,
+            ids=[self.ids[row] for row in rows.tolist()],
+            centre=self.centre[rows],
+            heading=self.heading[rows],
+            size=self.size[rows],
+            kind=self.kind[rows],
+            velocity=None if self.velocity is None else self.velocity[rows],
+        )
+
+    def between(self, first: int, last: int) -> Boxes:
+        """The boxes of the frames from ``first`` to before ``last``, which become 0, 1, …"""
+        rows = np.flatnonzero((self.frame >= first) & (self.frame < last))
+        return self.select(rows, self.frame[rows] - first)
+
 
 def tracks_on_grid(boxes: Boxes, grid: TimeGrid, repairs: list[str]) -> Tracks:
     """Gathers the boxes of each object and interpolates them at the steps of a grid.
 
     Sizes and kinds are those of the object's first box (medians for sizes); the ground contact is the box
-    centre less half the height. Of two boxes of one object in a frame the first is kept.
+    centre less half the height. Of two boxes of one object in a frame the first is kept. Objects in
+    no step are left out.
 
     Args:
         boxes: as logged.
@@ -59,13 +77,14 @@ def tracks_on_grid(boxes: Boxes, grid: TimeGrid, repairs: list[str]) -> Tracks:
     columns = [boxes.centre, np.cos(boxes.heading)[:, None], np.sin(boxes.heading)[:, None]]
     if boxes.velocity is not None:
         columns.append(boxes.velocity)
-    values = np.concatenate(columns, axis=1)[np.maximum(row_of, 0)] if count else np.zeros((0, frames, 5))
+    table = np.concatenate(columns, axis=1)
+    values = table[np.maximum(row_of, 0)] if count else np.zeros((0, frames, table.shape[1]))
     finite: Array = np.all(np.isfinite(values[..., :3]), axis=-1)
     values, valid = grid.resample(np.where(finite[..., None], values, 0.0), valid & finite)
     position = values[..., :3].copy()
     position[..., 2] -= 0.5 * np.nan_to_num(size[:, None, 2])
     unknown = np.full((*valid.shape, 2), np.nan)
-    return Tracks(
+    tracks = Tracks(
         position=position,
         heading=np.arctan2(values[..., 4], values[..., 3]),
         velocity=values[..., 5:7] if boxes.velocity is not None else unknown,
@@ -74,6 +93,7 @@ def tracks_on_grid(boxes: Boxes, grid: TimeGrid, repairs: list[str]) -> Tracks:
         valid=valid,
         ids=tuple(names.tolist()),
     )
+    return select(tracks, np.any(valid, axis=1))
 
 
 def ego_track(name: str, centre: Array, heading: Array, size: Array, grid: TimeGrid) -> Tracks:

@@ -118,9 +118,8 @@ class MarkingCollector:
         """
         if len(line) < 2:
             return
-        rounded = np.round(line[:, :2], 2) + 0.0  # + 0.0 turns -0.0 into 0.0
-        keys = (rounded.tobytes(), rounded[::-1].tobytes(), *names)
-        known = next((self._seen[key] for key in keys if key in self._seen), None)
+        keys = (*_keys(line), *names)
+        known = self._find(keys)
         if known is None:
             known = len(self._lines)
             self._lines.append(line)
@@ -132,8 +131,25 @@ class MarkingCollector:
         for key in (keys[0], *names):
             self._seen.setdefault(key, known)
 
+    def _find(self, keys: Iterable[Hashable]) -> int | None:
+        return next((self._seen[key] for key in keys if key in self._seen), None)
+
+    def kind_of(self, line: Array) -> MarkingType:
+        """Paint of a border, seen in the line's direction; unknown where no border has the same points."""
+        known = self._find(_keys(line))
+        if known is None:
+            return MarkingType.UNKNOWN
+        kind = self._kinds[known]
+        return kind if same_direction(self._lines[known], line) else _MIRRORED.get(kind, kind)
+
     def markings(self) -> Markings:
         """What was gathered."""
         return Markings(
             Ragged.from_rows(self._lines, width=3), np.array([int(k) for k in self._kinds], np.int8)
         )
+
+
+def _keys(line: Array) -> tuple[bytes, bytes]:
+    """Names of a line by its points (to 1 cm) in either order."""
+    rounded = np.round(line[:, :2], 2) + 0.0  # + 0.0 turns -0.0 into 0.0
+    return rounded.tobytes(), rounded[::-1].tobytes()
