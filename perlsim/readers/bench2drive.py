@@ -8,7 +8,9 @@ wrong, so that ``center`` is taken for all; ``theta`` may be NaN and is not used
 Red 0, Yellow 1, Green 2, Off 3.
 
 The map is ``TownXX_HD_map.npz``, beside the clip or in `ReadOptions.maps`, else an OpenDRIVE town in
-`ReadOptions.maps`; without either the scenario has no road and says so in `Scenario.missing`.
+`ReadOptions.maps`; without either the scenario has no road and says so in `Scenario.missing`, and of
+lights and stop signs only those remain that affect the ego at some time, since the others' direction is
+not given.
 """
 
 from __future__ import annotations
@@ -231,15 +233,23 @@ def _lights(frames, steps: int, town: OpenDriveMap | None, new_lane_idx: Array) 
             if box.get("class") == "traffic_light" and key in order and isinstance(value, int):
                 state[order[key], step] = LIGHT_STATES.get(value, LightState.UNKNOWN)
     positions = np.array(list(places.values())).reshape(-1, 3)
-    return place_lights(
-        town, new_lane_idx, positions, np.full(len(places), np.nan), state, by_stop_point=True
-    )
+    heading = _facing(frames, list(places))
+    return place_lights(town, new_lane_idx, positions, heading, state, by_stop_point=True)
 
 
-def _stop_signs(frames) -> StopSigns:
+def _facing(frames: dict[int, list[dict]], keys: list[str]) -> Array:
+    """Direction of the traffic before each light or sign: the ego's in the last frame that it affects it."""
+    heading = dict.fromkeys(keys, np.nan)
+    for boxes in frames.values():
+        for box in boxes:
+            key = str(box.get("id", ""))
+            if box.get("affects_ego") is True and key in heading:
+                heading[key] = -np.deg2rad(boxes[0]["rotation"][2])
+    return np.array(list(heading.values()), np.float64)
+
+
+def _stop_signs(frames: dict[int, list[dict]]) -> StopSigns:
     """Stop signs where there is no map: where their trigger volumes lie."""
     places = _places(frames, "traffic.stop")
-    count = len(places)
-    return StopSigns(
-        np.array(list(places.values())).reshape(-1, 3), np.full(count, np.nan), np.full(count, -1, np.int32)
-    )
+    positions = np.array(list(places.values())).reshape(-1, 3)
+    return StopSigns(positions, _facing(frames, list(places)), np.full(len(places), -1, np.int32))

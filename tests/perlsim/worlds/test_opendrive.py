@@ -342,8 +342,8 @@ def test_an_absurd_length_is_refused_quickly(load):
     assert time.monotonic() - start < 5
 
 
-# Traffic lanes and links between them in CARLA's own map of each town, counted with carla.Map (0.9.16). Town03
-# has twelve two-way lanes besides, and one link that jumps sideways by a lane, which is dropped.
+# Traffic lanes and links between them in CARLA's own map of each town, counted with carla.Map (0.9.16).
+# Town03 has twelve two-way lanes besides, and one link that jumps sideways by a lane, which is dropped.
 TOWNS = {"Town01": (124, 160), "Town03": (417 + 24, 503 - 1), "Town04": (463, 559), "Town05": (486, 604)}
 
 
