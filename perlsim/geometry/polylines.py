@@ -135,7 +135,7 @@ def project(points: Array, queries: Array) -> Projection:
         segment = np.argmax(np.where(tied, np.abs(offset), -1.0), axis=1)
         rows = np.arange(len(chunk))
         arc = arcs[segment] + along[rows, segment] * length[segment]
-        parts.append((np.sqrt(best), arc, segment, np.sign(offset[rows, segment]).astype(int)))
+        parts.append((np.sqrt(best), arc, segment, np.sign(np.nan_to_num(offset[rows, segment])).astype(int)))
     if not parts:
         return Projection(np.zeros(0), np.zeros(0), np.zeros(0, int), np.zeros(0, int))
     distance, arc, segment, side = (np.concatenate(part) for part in zip(*parts, strict=True))

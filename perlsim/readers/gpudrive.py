@@ -168,8 +168,8 @@ def _radians(heading: Array, position: Array, valid: Array) -> tuple[Array, tupl
     """Headings in radians: whichever unit agrees better with the directions of motion.
 
     A heading beyond 2π is degrees for certain; else degrees need radians to be off by 0.3 rad, since small
-    headings fit either. Where nothing moves faster than 2 m/s and no heading is
-    beyond 2π the unit cannot be told: radians are assumed, as newer files have them, and a repair says so.
+    headings fit either. Where nothing moves faster than 2 m/s and no heading is beyond 2π the unit cannot be
+    told: radians are assumed, as newer files have them, and a repair says so.
     """
     step = np.diff(position[..., :2], axis=1)
     moving = valid[:, 1:] & valid[:, :-1] & (np.linalg.norm(step, axis=-1) > 2.0 * DT)
@@ -190,7 +190,7 @@ def _map(roads: list[dict[str, Any]]) -> MapFeatures:
     for row, road in enumerate(roads):
         kind = str(road["type"])
         code = road.get("map_element_id")
-        if not isinstance(code, int) or isinstance(code, bool):
+        if type(code) is not int:
             code = _ROAD_CODES.get(kind, -1)
         geometry = road["geometry"]
         name = str(road.get("id", f"row {row}"))
@@ -214,7 +214,7 @@ def _ego(metadata: dict[str, Any], tracks: Tracks) -> tuple[int, tuple[str, ...]
     row = metadata.get("sdc_track_index")
     if row is None:
         return -1, ()
-    if not isinstance(row, int) or not 0 <= row < tracks.num_agents:
+    if type(row) is not int or not 0 <= row < tracks.num_agents:
         return -1, (f"the ego index {row} is not among {tracks.num_agents} agents: no ego",)
     if not tracks.valid[row].any():
         return -1, (f"the ego ({tracks.ids[row]}) is never valid: no ego",)

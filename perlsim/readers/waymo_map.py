@@ -18,7 +18,8 @@ from perlsim.vocabulary import AgentType, LaneType, LightState, MarkingType
 
 MPH = 0.44704  # m/s
 _SIDE = (0.75, 4.0)  # m, plausible distances from a lane's centre line to its border
-_TOUCH = 0.1  # m
+_HALF_SPACING = 2.5  # m, half the greatest distance of neighbouring centre lines that tells their width
+_TOUCH = 0.1  # m, between the end of a lane and the start of the next
 
 AGENT_KINDS = (AgentType.UNKNOWN, AgentType.VEHICLE, AgentType.PEDESTRIAN, AgentType.CYCLIST)
 LANE_KINDS = (LaneType.UNKNOWN, LaneType.FREEWAY, LaneType.DRIVING, LaneType.BICYCLE)
@@ -214,20 +215,21 @@ class MapFeatures:
 
     def _side(self, lane: LaneFeature, borders: list[Border], beside: list[Neighbour]) -> Array:
         """Distance from the centre line to the border of one side, ``[n]``; NaN where there is none."""
-        distance = np.full(len(lane.centre), np.nan)
+        points = np.asarray(shapely.points(lane.centre[:, :2]))
+        distance = np.full(len(points), np.nan)
         for neighbour in beside:
             other = self.lanes.get(neighbour.lane)
             if other is not None and len(other.centre) > 1:
-                half = 0.5 * polylines.project(other.centre, lane.centre).distance
-                distance = np.fmin(distance, np.where(half < 2.5, half, np.nan))
+                half = 0.5 * shapely.distance(points, shapely.LineString(other.centre[:, :2]))
+                distance = np.fmin(distance, np.where(half < _HALF_SPACING, half, np.nan))
         for border in borders:
             line = self.lines.get(border.feature, (self.edges.get(border.feature),))[0]
             part = slice(max(border.first, 0), border.last + 1)
-            if line is not None and len(line) > 1 and len(lane.centre[part]):
-                distance[part] = polylines.project(line, lane.centre[part]).distance
+            if line is not None and len(line) > 1 and len(points[part]):
+                distance[part] = shapely.distance(points[part], shapely.LineString(line[:, :2]))
         known = np.flatnonzero((distance > _SIDE[0]) & (distance < _SIDE[1]))
         if not len(known):
-            return np.full(len(lane.centre), np.nan)
+            return np.full(len(points), np.nan)
         arcs = polylines.arc_lengths(lane.centre)
         return np.interp(arcs, arcs[known], distance[known])
 

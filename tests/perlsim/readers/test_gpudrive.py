@@ -66,7 +66,9 @@ def test_placeholders_are_masked_whatever_the_flag_says(read, placeholder):
     assert any("placeholders" in line for line in done.repairs)
 
 
-@pytest.mark.parametrize("metadata", [None, {}, {"sdc_track_index": 99}, {"sdc_track_index": -1}])
+@pytest.mark.parametrize(
+    "metadata", [None, {}, {"sdc_track_index": 99}, {"sdc_track_index": -1}, {"sdc_track_index": True}]
+)
 def test_without_a_usable_index_there_is_no_ego(read, metadata):
     document = scene.gpudrive_document() | {"metadata": metadata}
     done = read(document)
