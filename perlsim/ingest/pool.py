@@ -17,7 +17,8 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
 from perlsim.ingest.sources import LogPath
-from perlsim.ingest.worker import Done, Failed, Message, Reading, Scene, read_logs
+from perlsim.ingest.worker import Done, Failed, Message, Reading, read_logs
+from perlsim.store.encoding import Encoded
 
 READ_AHEAD = 64  # scenarios kept so that logs arrive in order
 POLL = 0.25  # s between looks at whether to stop
@@ -43,14 +44,14 @@ def read_all(
     for idx, message in _as_they_come(logs, reading, num_workers, stopped):
         if idx > current and ahead < READ_AHEAD:
             waiting.setdefault(idx, []).append(message)
-            ahead += isinstance(message, Scene)
+            ahead += isinstance(message, Encoded)
             continue
         if idx > current:  # too many wait: this log goes on out of order
             for early in waiting.pop(idx, ()):
-                ahead -= isinstance(early, Scene)
+                ahead -= isinstance(early, Encoded)
                 yield idx, early
         yield idx, message
-        if isinstance(message, Scene):
+        if isinstance(message, Encoded):
             continue
         if idx > current:
             waiting[idx] = []  # complete: nothing more to come
@@ -59,9 +60,9 @@ def read_all(
         while current in waiting:
             messages = waiting.pop(current)
             for early in messages:
-                ahead -= isinstance(early, Scene)
+                ahead -= isinstance(early, Encoded)
                 yield current, early
-            if messages and isinstance(messages[-1], Scene):
+            if messages and isinstance(messages[-1], Encoded):
                 break  # still being read
             current += 1
 

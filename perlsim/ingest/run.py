@@ -15,8 +15,9 @@ from pathlib import Path
 from perlsim.errors import PerlsimError
 from perlsim.ingest.pool import read_all
 from perlsim.ingest.sources import LogPath, find_logs
-from perlsim.ingest.worker import Done, Failed, Message, Reading, Scene
+from perlsim.ingest.worker import Done, Failed, Message, Reading
 from perlsim.readers import FORMATS, Format, ReadOptions
+from perlsim.store.encoding import Encoded
 from perlsim.store.manifest import DuplicateRecord, ImportedFile
 from perlsim.store.splits import SplitRule
 from perlsim.store.store import ScenarioStore
@@ -160,14 +161,14 @@ class _Import:
         num_done = 0
         for idx, message in read_all(new, reading, options.num_workers or os.cpu_count() or 1, stopped):
             self._take(new[idx], message, counts.setdefault(idx, Counter()))
-            num_done += not isinstance(message, Scene)
+            num_done += not isinstance(message, Encoded)
             self._progress.update(report, num_done)
             if report.refused and options.strict:
                 return
 
     def _take(self, log: LogPath, message: Message, counts: Counter[str]) -> None:
         report = self._report
-        if isinstance(message, Scene):
+        if isinstance(message, Encoded):
             self._take_scene(message, counts)
         elif isinstance(message, Failed):
             stored = counts["imported"]
@@ -180,14 +181,12 @@ class _Import:
             report.logs += 1
             self._writer.add_file(self._record(log, message, counts))
 
-    def _take_scene(self, scene: Scene, counts: Counter[str]) -> None:
+    def _take_scene(self, scene: Encoded, counts: Counter[str]) -> None:
         report, summary = self._report, scene.summary
         if (summary.source_sha256, *summary.key) in self._stored:
             report.skipped_scenes += 1
             return
-        duplicate = self._writer.add(
-            scene.scenario, summary, scene.fingerprint, keep_duplicates=self._options.keep_duplicates
-        )
+        duplicate = self._writer.add_encoded(scene, keep_duplicates=self._options.keep_duplicates)
         if duplicate is not None:
             report.duplicates.append(duplicate)
             if not duplicate.kept:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from perlsim.errors import PerlsimError
 from perlsim.readers import Format
+from perlsim.store.manifest import MANIFEST, SHARDS
 
 # Sensor recordings beside a log: perlsim reads none, and they can be terabytes.
 SENSOR_FOLDERS = ("sensors", "camera", "lidar", "radar")
@@ -77,6 +78,8 @@ def find_logs(paths: list[str], formats: Mapping[str, Format]) -> Found:
         )
 
     def walk(folder: Path) -> None:
+        if (folder / MANIFEST).is_file() and (folder / SHARDS).is_dir():
+            return  # a scenario store, perhaps the one imported into
         if any(entry.sniff(folder) for entry in formats.values() if "" in entry.suffixes):
             add(folder)
             return

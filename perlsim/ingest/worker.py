@@ -12,24 +12,12 @@ from pathlib import Path
 from perlsim.errors import FormatError, PerlsimError
 from perlsim.ingest.sources import digest
 from perlsim.readers import FORMATS, Format, ReadOptions, guess_format
-from perlsim.scenario import Scenario
-from perlsim.store.fingerprint import Fingerprint, fingerprint_of
-from perlsim.store.summary import Summary, summarise
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A scenario read from a log, ready for the store."""
-
-    scenario: Scenario
-    summary: Summary
-    fingerprint: Fingerprint
+from perlsim.store.encoding import Encoded, encode
 
 
 @dataclass(frozen=True)
 class Done:
-    """A log was read to its end; ``known`` where its bytes had been imported before, so that it was
-    skipped."""
+    """A log was read to its end; ``known``: it was not, since its bytes had been imported before."""
 
     sha256: str
     format: str = ""
@@ -43,7 +31,7 @@ class Failed:
     reason: str
 
 
-Message = Scene | Done | Failed
+Message = Encoded | Done | Failed
 
 
 @dataclass(frozen=True)
@@ -85,7 +73,7 @@ def read_log(path: Path, size: int, reading: Reading) -> Iterator[Message]:
         entry = FORMATS[reading.format] if reading.format else guess_format(path)
         count = 0
         for scenario in entry.read(path, reading.options):
-            yield _scene(scenario.validate(), sha256, size)
+            yield encode(scenario.validate(), source_sha256=sha256, source_size=size)
             count += 1
         if not count:
             raise FormatError("it holds no scenario", file=path)
@@ -97,9 +85,3 @@ def read_log(path: Path, size: int, reading: Reading) -> Iterator[Message]:
     except Exception as error:
         # A reader must not let this through; until it is mended the other logs go on.
         yield Failed(f"{path}: the reader failed: {type(error).__name__}: {error}")
-
-
-def _scene(scenario: Scenario, sha256: str, size: int) -> Scene:
-    fingerprint = fingerprint_of(scenario)
-    summary = summarise(scenario, fingerprint.digest(), source_sha256=sha256, source_size=size)
-    return Scene(scenario, summary, fingerprint)

@@ -29,6 +29,7 @@ SAME_SHARE = 0.4  # shared fraction of the shorter scene from which on it is the
 NAMED_APART_SHARE = 0.9  # the same between two scenes to which one data set gives different names
 SAME_EGO_SHARE = 0.3
 LINK_SHARE = 0.1
+_BLOCK = 2**19  # pairs looked at in one go, for the cache
 LONGER = 1.25  # a scene this much longer than its match is kept: it holds more
 
 
@@ -144,30 +145,41 @@ def _pair_shingles(
     xy: np.ndarray, valid: np.ndarray, lag: int, moving: float, firsts: np.ndarray | None = None
 ) -> np.ndarray:
     """Shingles of the pairs whose first moves ``moving`` m or more and, where given, is one of ``firsts``."""
+    num_agents, num_steps = valid.shape
+    if num_steps <= lag:
+        return np.zeros(0, np.uint64)
+    both = (valid[:, : num_steps - lag] & valid[:, lag:]).T  # [T, A]
+    now, later = xy[:, : num_steps - lag].swapaxes(0, 1), xy[:, lag:].swapaxes(0, 1)
+    moved = _length(later - now)
+    is_first = both & (moved >= moving) & (True if firsts is None else firsts)
+    all_steps, all_firsts = np.nonzero(is_first)
     found = []
-    for step in range(xy.shape[1] - lag):
-        idx = np.flatnonzero(valid[:, step] & valid[:, step + lag])
-        now, later = xy[idx, step], xy[idx, step + lag]
-        moved = np.hypot(*(later - now).T)
-        is_first = moved >= moving if firsts is None else (moved >= moving) & firsts[idx]
-        movers = np.flatnonzero(is_first)
-        distance = np.hypot(*(now[movers, None] - now[None]).transpose(2, 0, 1))
-        first, second = np.nonzero((distance < PAIR_RANGE) & (movers[:, None] != np.arange(len(idx))))
-        distance, first = distance[first, second], movers[first]
-        distance_later = np.hypot(*(later[first] - later[second]).T)
-        found.append(_hash(distance, distance_later, moved[first], moved[second]))
+    block = max(_BLOCK // max(num_agents, 1), 1)
+    for start in range(0, len(all_steps), block):
+        step, first = all_steps[start : start + block], all_firsts[start : start + block]
+        distance = _length(now[step, first, None] - now[step])
+        near = both[step] & (distance < PAIR_RANGE)
+        near[np.arange(len(first)), first] = False
+        row, second = np.nonzero(near)
+        step, first = step[row], first[row]
+        distance_later = _length(later[step, first] - later[step, second])
+        found.append(_hash(distance[row, second], distance_later, moved[step, first], moved[step, second]))
     return _concatenate(found)
 
 
 def _own_shingles(xy: np.ndarray, valid: np.ndarray, lag: int) -> np.ndarray:
-    found = []
-    for step in range(xy.shape[1] - 2 * lag):
-        idx = valid[:, step] & valid[:, step + lag] & valid[:, step + 2 * lag]
-        first, second, third = (xy[idx, step + k * lag] for k in range(3))
-        found.append(
-            _hash(np.hypot(*(second - first).T), np.hypot(*(third - second).T), np.hypot(*(third - first).T))
-        )
-    return _concatenate(found)
+    """Shingles of single road users: how far each moves in each of two seconds, and in both."""
+    num_steps = valid.shape[1] - 2 * lag
+    if num_steps <= 0:
+        return np.zeros(0, np.uint64)
+    windows = [slice(k * lag, k * lag + num_steps) for k in range(3)]
+    known = np.logical_and.reduce([valid[:, window] for window in windows])
+    first, second, third = (xy[:, window][known] for window in windows)
+    return _hash(_length(second - first), _length(third - second), _length(third - first))
+
+
+def _length(vectors: np.ndarray) -> np.ndarray:
+    return np.sqrt(vectors[..., 0] ** 2 + vectors[..., 1] ** 2)
 
 
 def _hash(*lengths: np.ndarray) -> np.ndarray:

@@ -39,7 +39,7 @@ TAGS = {
     "pedestrians": f"a pedestrian comes within {NEAR:g} m of the ego",
     "cyclists": f"a cyclist comes within {NEAR:g} m of the ego",
     "no_ego": "the log names no ego",
-    "no_lane_graph": "the map has no lanes, or none with a successor",
+    "no_lane_graph": "the map has no lanes, or none that leads to or lies beside another",
 }
 
 
@@ -93,7 +93,7 @@ def _map_tags(scenario: Scenario) -> set[str]:
     found = set()
     if not scenario.has_ego and lanes.in_junction.any():
         found.add("junction")
-    if not len(lanes.successors.values):
+    if not any(len(links.values) for links in (lanes.successors, lanes.left, lanes.right)):
         found.add("no_lane_graph")
     known = (scenario.lights.state != LightState.UNKNOWN) & (scenario.lights.state != LightState.OFF)
     if known.any():

@@ -10,8 +10,9 @@ from filelock import FileLock, Timeout
 
 from perlsim.errors import PerlsimError
 from perlsim.scenario import Scenario
-from perlsim.store.columns import FINGERPRINT, SCHEMA, Row, encode_batch, encode_row, row_bytes
-from perlsim.store.fingerprint import NAMED_APART_SHARE, DuplicateIndex, Fingerprint, Match, fingerprint_of
+from perlsim.store.columns import SCHEMA, Row, encode_batch, row_bytes
+from perlsim.store.encoding import Encoded, encode
+from perlsim.store.fingerprint import NAMED_APART_SHARE, DuplicateIndex, Match
 from perlsim.store.manifest import (
     SHARDS,
     DuplicateRecord,
@@ -22,7 +23,7 @@ from perlsim.store.manifest import (
 )
 from perlsim.store.splits import SPLITS, assign_splits
 from perlsim.store.store import ScenarioStore, licences
-from perlsim.store.summary import Summary, summarise
+from perlsim.store.summary import Summary
 
 SHARD_BYTES = 64 * 2**20  # arrays kept in memory before a shard is written
 COMMIT_SECONDS = 60.0  # most work that a kill can undo
@@ -77,46 +78,36 @@ class StoreWriter:
         finally:
             self._lock.release()
 
-    def add(
-        self,
-        scenario: Scenario,
-        summary: Summary | None = None,
-        fingerprint: Fingerprint | None = None,
-        *,
-        keep_duplicates: bool = True,
-    ) -> DuplicateRecord | None:
+    def add(self, scenario: Scenario, *, keep_duplicates: bool = True) -> DuplicateRecord | None:
+        """Adds a validated scenario in the scenario frame; see `add_encoded`."""
+        return self.add_encoded(encode(scenario), keep_duplicates=keep_duplicates)
+
+    def add_encoded(self, encoded: Encoded, *, keep_duplicates: bool = True) -> DuplicateRecord | None:
         """Adds a scenario, unless it is a duplicate and those are not to be kept.
 
         Args:
-            scenario: the scenario.
-            summary, fingerprint: of the scenario, where a worker computed them already.
+            encoded: the scenario.
             keep_duplicates: whether to store a scene that the store already has in another form.
 
         Returns:
             The record of the duplicate where the store had the scene already (``kept`` says whether it was
             stored all the same), else None.
         """
-        fingerprint = fingerprint or fingerprint_of(scenario)
-        summary = summary or summarise(scenario, fingerprint.digest())
-        pending, duplicate = self._pending, None
-        for match in self._index.matches(fingerprint):
-            record = self._record(summary, match)
-            if record.group != record.of_group:
-                self._links.append((record.of_group, record.group))
-            if record.is_duplicate and not keep_duplicates:
-                pending.duplicates.append(replace(record, kept=False))
-                return pending.duplicates[-1]
-            if record.is_duplicate and duplicate is None:
-                duplicate = record
-            # Overlapping windows of one recording are no news; the same scene twice is.
-            if record.is_duplicate or record.group != record.of_group:
-                pending.duplicates.append(record)
-        row = encode_row(scenario) | {FINGERPRINT: fingerprint.packed()}
-        self._index.add(fingerprint)
+        pending, summary = self._pending, encoded.summary
+        records = [self._record(summary, match) for match in self._index.matches(encoded.fingerprint)]
+        records.sort(key=lambda record: not record.is_duplicate)
+        duplicate = records[0] if records and records[0].is_duplicate else None
+        self._links += [(record.of_group, record.group) for record in records]
+        if duplicate is not None and not keep_duplicates:
+            pending.duplicates.append(replace(duplicate, kept=False))
+            return pending.duplicates[-1]
+        # Overlapping windows of one recording are no news; the same scene twice is.
+        pending.duplicates += [r for r in records if r.is_duplicate or r.group != r.of_group]
+        self._index.add(encoded.fingerprint)
         self._summaries.append(summary)
-        pending.rows.append(row)
+        pending.rows.append(encoded.row)
         pending.summaries.append(summary)
-        pending.num_bytes += row_bytes(row)
+        pending.num_bytes += row_bytes(encoded.row)
         if pending.num_bytes >= self._shard_bytes or time.monotonic() - pending.since >= self._commit_seconds:
             self.commit()
         return duplicate

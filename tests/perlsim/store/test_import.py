@@ -14,7 +14,8 @@ from fake_logs import write_log
 
 from perlsim.errors import PerlsimError
 from perlsim.ingest import ImportOptions, import_logs
-from perlsim.readers import FORMATS
+from perlsim.ingest.sources import find_logs
+from perlsim.readers import FORMATS, Format
 from perlsim.store import ScenarioStore
 
 SCRIPT = Path(fake_logs.__file__)
@@ -130,6 +131,24 @@ def test_the_same_scene_in_two_files_is_stored_once_unless_asked_otherwise(tmp_p
     assert kept.imported == len(store) == 2
     assert len(set(store.splits)) == 1
     assert [d.kept for d in store.duplicates] == [True]
+
+
+def test_a_store_among_the_logs_is_not_taken_for_a_log(tmp_path):
+    write_log(tmp_path / "a.fake", [1])
+    run_import([tmp_path], tmp_path / "store")
+    any_file = Format("any", "fake_logs", "any file", (".fake", ".arrow", ".json"))
+    assert [log.path.name for log in find_logs([str(tmp_path)], {"any": any_file}).logs] == ["a.fake"]
+
+
+def test_logs_with_more_scenes_than_are_held_back_arrive_whole(tmp_path):
+    write_log(tmp_path / "a.fake", [0], sleep=1.5)
+    write_log(tmp_path / "b.fake", range(1, 101))
+    write_log(tmp_path / "c.fake", range(101, 111))
+    report = run_import([tmp_path], tmp_path / "store")
+    store = ScenarioStore.open(tmp_path / "store")
+    assert report.imported == 111
+    assert sorted(s.id for s in store.summaries) == sorted(f"scene-{k}" for k in range(111))
+    assert [file.scenarios for file in sorted(store.files, key=lambda file: file.path)] == [1, 100, 10]
 
 
 def test_an_empty_folder_and_an_unknown_format_are_errors(tmp_path):
