@@ -160,7 +160,8 @@ def _reference(rng: np.random.Generator, length: float, limit: float, bend: floa
             centre, spread = rng.uniform(0.0, length), rng.uniform(50.0, 120.0)
             inside = np.abs(along - centre) < spread
             bump = 0.5 + 0.5 * np.cos(np.pi * (along - centre) / spread)
-            curvature += np.where(inside, bump, 0.0) * rng.uniform(-strongest, strongest)
+            peak = rng.choice((-1.0, 1.0)) * rng.uniform(0.4, 1.0) * strongest
+            curvature += np.where(inside, bump, 0.0) * peak
     curvature = np.clip(curvature, -strongest, strongest)
     return from_curvature(curvature, 1.0, np.zeros(2), rng.uniform(-np.pi, np.pi))
 

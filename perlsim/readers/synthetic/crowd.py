@@ -102,7 +102,7 @@ def populate(town: TownMap, table: PathTable, slots: Slots, rng: np.random.Gener
     if len(walkers):
         walkers = walkers.take(np.arange(min(len(walkers), max(wanted // 3, 1))))
     parked = _parked(town, rng, wanted // 2, walkers)
-    room = max(wanted - len(walkers) - len(parked), 3)
+    room = max(wanted - len(walkers) - len(parked), 5)
     keep = np.sort(rng.permutation(len(moving))[:room])
     return join_crowds([moving.take(keep), walkers, parked])
 
@@ -230,6 +230,11 @@ def _moving(town: TownMap, table: PathTable, slots: Slots, rng, spacing: float) 
     gaps = rng.uniform(5.0, 9.0, length.shape)
     gaps += (spacing * slots.pace * slots.thin)[:, None] * rng.exponential(0.9, length.shape)
     gaps[:, 0] = rng.uniform(0.0, 25.0, lanes)
+    # On some lanes that lead up to a junction the first few stand in a queue.
+    waiting = np.where(slots.from_end | (rng.random(lanes) < 0.6), 0, rng.integers(1, 7, lanes))
+    standing = (np.arange(each) < waiting[:, None]) & (not town.corridors)
+    gaps = np.where(standing, rng.uniform(1.5, 3.0, length.shape), gaps)
+    gaps[:, 0] = np.where(standing[:, 0], -2.5, gaps[:, 0])
     front = slots.end[:, None] - np.cumsum(gaps + length, 1) + length
     centre = (front - 0.5 * length).ravel()
     slot = np.repeat(np.arange(lanes), each)
@@ -238,18 +243,19 @@ def _moving(town: TownMap, table: PathTable, slots: Slots, rng, spacing: float) 
     path = np.where(long & (not roundabout), slots.straight[slot, pick], slots.choices[slot, pick])
     keep = np.flatnonzero((centre - 0.5 * crowd.length > slots.begin[slot]) & (path >= 0))
     crowd, slot, path, centre = crowd.take(keep), slot[keep], path[keep], centre[keep]
+    standing = standing.ravel()[keep]
     crowd.path, crowd.lane = path, slots.lane[slot]
     crowd.s = centre + np.where(slots.from_end[slot], table.length[path], 0.0)
     crowd.d0, crowd.d1 = slots.d0[slot], slots.d1[slot]
     crowd.swing_start, crowd.swing_length = slots.swing_start[slot], slots.swing_length[slot]
-    crowd.v = _start_speeds(crowd, table, slot, town)
+    crowd.v = np.where(standing, 0.0, _start_speeds(crowd, table, slot, town))
     return crowd
 
 
 def _script_brakes(crowd: Crowd, rng) -> None:
     """Some drivers brake hard for no visible reason: what their followers must cope with."""
     count = len(crowd)
-    chosen = (rng.random(count) < 0.06) & (crowd.kind == AgentType.VEHICLE)
+    chosen = (rng.random(count) < 0.1) & (crowd.kind == AgentType.VEHICLE)
     crowd.brake_start = np.where(chosen, rng.uniform(1.0, 12.0, count), FAR)
     crowd.brake_end = crowd.brake_start + rng.uniform(1.0, 3.5, count)
     crowd.brake_force = rng.uniform(3.0, 6.5, count)

@@ -31,7 +31,7 @@ FAMILIES: tuple[str, ...] = tuple(_BUILDERS)
 
 SHARING = 8
 """Consecutive scenarios of a family that share a map: together they are one recording."""
-_BATCH = 64
+_BATCH = 128
 _ATTEMPTS = 50
 
 
@@ -126,7 +126,7 @@ def draw(
     return [done[k] for k in range(len(keys))]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=128)
 def _town(family: str, seed: int, slot: int, number: int) -> tuple[TownMap, PathTable, Slots]:
     rng = np.random.default_rng([seed, FAMILIES.index(family), slot, number, 0])
     town = _BUILDERS[family](rng)
@@ -174,11 +174,11 @@ def _choose_ego(batch: Batch, motion: Motion, poses: Poses, scene: int, rng) -> 
     accel, speed = motion.accel[:, rows], motion.speed[:, rows]
     moving = speed > 0.5
     braked = np.clip(-np.where(moving, accel, 0.0).min(0) - 1.5, 0.0, 3.0) / 3.0
-    turned = np.clip(np.abs(poses.turned[rows]).max(1), 0.0, 1.5) / 1.5
+    turned = np.minimum(poses.turned[rows], 1.5) / 1.5
     swung = np.ptp(motion.side[:, rows], axis=0) > 1.0
-    stops = (moving[:-1] & ~moving[1:]).any(0)
+    halts = (moving[1:] != moving[:-1]).any(0)
     idle = speed.mean(0) < 1.0
     interest = (
-        braked + 0.6 * turned + 0.6 * swung + 0.5 * stops - 1.5 * idle + rng.uniform(0.0, 1.6, len(fit))
+        braked + 0.6 * turned + 0.6 * swung + 0.6 * halts - 1.5 * idle + rng.uniform(0.0, 1.6, len(fit))
     )
     return int(np.argmax(np.where(fit, interest, -np.inf)))

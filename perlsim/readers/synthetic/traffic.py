@@ -204,8 +204,7 @@ class Traffic:
         room = self.hold - front
         before = room >= 0.0
         must = self.lights.closed(time) | (
-            self.lights.yellow(time)
-            & (self.v * self.v < 2.0 * YELLOW_BRAKE * np.maximum(room - LINE_GAP, 0.1))
+            self.lights.yellow(time) & (self.v * self.v < 2.0 * YELLOW_BRAKE * np.maximum(room - 0.2, 0.1))
         )
         arrived = before & (room < 3.0) & (self.v < 0.4)
         self.waited = np.where(arrived, self.waited + self.dt, 0.0)
@@ -238,11 +237,12 @@ class Traffic:
         pressure = np.where(following, self._pressure(rows, lead - near.reach), 0.0)
         # Times to reach and to leave the zone.
         slowest = np.where(near.walker_whom, 0.8, 2.5)
-        its_pace = np.maximum(its_v, slowest)
+        # A pedestrian may be at full pace with the next step.
+        its_pace = np.maximum(its_v, np.where(near.walker_whom, self.crowd.eagerness[whom], 2.5))
         its_in = np.maximum(near.other_gate - its_front, 0.0) / its_pace
-        its_out = np.maximum(zone.other_end - its_back, 0.0) / its_pace
-        own_in = _time_to(zone.start - own_front, own_v, near.limit)
-        own_out = _time_to(near.clear_by - own_front, own_v, near.limit)
+        its_out = np.maximum(zone.other_end - its_back, 0.0) / np.maximum(its_v, slowest)
+        own_in = _time_to(zone.start - own_front, own_v, near.limit, 2.2)
+        own_out = _time_to(near.clear_by - own_front, own_v, near.limit, 1.2)
         clash = (its_in < own_out + 1.0 + zone.shared) & (its_out > own_in - 1.0)
         order = np.where(
             self.claim < FAR, self.claim, time + np.maximum(self.hold - front, 0.0) / np.maximum(self.v, 2.0)
@@ -276,10 +276,10 @@ class Traffic:
         self.go = self.walker & (self.go | (due & ~blocked))
 
 
-def _time_to(distance: Array, speed: Array, limit: Array) -> Array:
-    """Seconds to cover `distance` when speeding up by 1.2 m/s², but not beyond `limit`."""
+def _time_to(distance: Array, speed: Array, limit: Array, accel: float) -> Array:
+    """Seconds to cover `distance` when speeding up by `accel` m/s², but not beyond `limit`."""
     distance = np.maximum(distance, 0.0)
-    return np.maximum((np.sqrt(speed * speed + 2.4 * distance) - speed) / 1.2, distance / limit)
+    return np.maximum((np.sqrt(speed * speed + 2.0 * accel * distance) - speed) / accel, distance / limit)
 
 
 class _PathRules:
