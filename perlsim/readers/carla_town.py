@@ -20,8 +20,8 @@ _OPT = "_Opt"
 
 @lru_cache(maxsize=2)
 def _read_town(path: Path) -> opendrive.OpenDriveMap:
-    # Logs of one folder mostly share a town: reading the largest takes half a minute.
-    return opendrive.read(path)
+    # Logs of one folder mostly share a town: reading the largest takes ten seconds.
+    return opendrive.read(path, with_edges=False)
 
 
 def load_town(maps: Path | None, town: str) -> opendrive.OpenDriveMap | None:
@@ -60,7 +60,7 @@ def match_signals(town: opendrive.OpenDriveMap, actors: Array, *, by_stop_point:
 
 def crop_town(town: opendrive.OpenDriveMap, points: Array) -> tuple[Road, Array]:
     """The road around ``points [n, 2 or 3]``, and the new index of each of the town's lanes."""
-    return opendrive.crop(town.road, opendrive.box_around(points, MARGIN))
+    return town.around(opendrive.box_around(points, MARGIN))
 
 
 def place_lights(

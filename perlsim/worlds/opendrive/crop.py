@@ -29,7 +29,7 @@ def crop(road: Road, box: tuple[float, float, float, float]) -> tuple[Road, Arra
         The smaller road, and int32 ``[P]``: the new index of each old lane, −1 where it is gone.
     """
     lanes = road.lanes
-    kept = _rows_in(lanes.centre, box)
+    kept = rows_in(lanes.centre, box)
     new_idx = np.where(kept, np.cumsum(kept) - 1, -1).astype(np.int32)
     keep_points = np.repeat(kept, np.diff(lanes.centre.offsets))
     markings_line, origin = _cut(road.markings.line, box)
@@ -54,7 +54,7 @@ def crop(road: Road, box: tuple[float, float, float, float]) -> tuple[Road, Arra
         ),
         markings=Markings(markings_line, road.markings.kind[origin]),
         edges=_cut(road.edges, box)[0],
-        crosswalks=_select(road.crosswalks, _rows_in(road.crosswalks, box)),
+        crosswalks=_select(road.crosswalks, rows_in(road.crosswalks, box)),
         stop_signs=StopSigns(
             signs.position[inside], signs.heading[inside], lane_of_sign[inside].astype(np.int32)
         ),
@@ -89,7 +89,8 @@ def _within_rows(rows: Ragged) -> Array:
     return owner[1:] == owner[:-1]
 
 
-def _rows_in(rows: Ragged, box) -> Array:
+def rows_in(rows: Ragged, box: tuple[float, float, float, float]) -> Array:
+    """Whether a segment of each row meets the box, by bounding boxes; bool ``[P]``."""
     if not len(rows.values):
         return np.zeros(len(rows), bool)
     meets = _segments_in(rows.values, box) & _within_rows(rows)

@@ -391,3 +391,19 @@ def test_left_hand_traffic_mirrors_the_same_road(real_data):
     for a, b in zip(right.centre.rows(), left.centre.rows(), strict=True):
         assert project(a, b).distance.max() < 0.05
         assert np.linalg.norm(a[0] - b[-1]) < 0.05
+
+
+def test_the_edges_of_a_cropped_part_are_those_of_the_whole_inside_the_box(real_data):
+    read = opendrive.read(real_data / "maps" / "carla" / "Town01.xodr.gz")
+    box = (60.0, -100.0, 160.0, 0.0)
+    part, _ = read.around(box)
+    inner = np.array([80.0, -80.0]), np.array([140.0, -20.0])
+
+    def inside(edges):
+        points = np.concatenate([0.5 * (row[1:] + row[:-1]) for row in edges.rows()])
+        return points[((points[:, :2] > inner[0]) & (points[:, :2] < inner[1])).all(1)]
+
+    whole = read.road.edges.rows()
+    for point in inside(part.edges)[::5]:
+        assert min(project(row, point[None]).distance[0] for row in whole) < 0.01
+    assert len(inside(part.edges)) > 20
