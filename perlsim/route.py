@@ -1,11 +1,11 @@
 """The ego's route: its driven path matched to the lane graph and led on beyond its last pose.
 
-Matching is a Viterbi search over the driven poses (one every 2 m). The states of a pose are the lanes
-within 3 m whose direction fits, and "off the graph"; staying on a lane or following successors is free,
-lane changes and leaving the graph cost. Runs on lanes become lane centre lines, runs off the graph the
-driven path itself, and a lane change is a straight line over up to 20 m. So the route stays within a
-lane's width of the logged path; where it would deviate by more than 3 m it is replaced by the driven path
-as a whole.
+Matching is a Viterbi search over the driven poses (one every 2 m). The states of a pose are the lanes within
+3 m whose direction fits, and "off the graph"; staying on a lane or following successors is free, lane changes
+and leaving the graph cost. Runs on lanes become lane centre lines, runs off the graph the driven path itself,
+and a lane change is a straight line over up to 20 m. So the route stays within a lane's width of the logged
+path. Where it would deviate by more than 3 m or turn by more than 0.3 rad within a metre (U-turns, short cuts),
+it is the driven path itself, led on along the lane of the last pose.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ AHEAD = 100.0  # m of route beyond the last driven pose
 BEHIND = 5.0  # m of route before the first pose: the ego's own length lies on it
 REACH = 3.0  # m, farthest that a pose may lie from the lane it is matched to
 _POSE_STEP = 2.0  # m between matched poses
+_PATH_STEP = 0.5  # m between points of the driven path
+_MAX_KINK = 0.3  # rad within a metre: tighter than any car turns
 _MAX_TURN = np.pi / 3  # rad, largest angle between ego and lane
 _HEIGHT = 3.0  # m, lanes further above or below are of another level
 _CANDIDATES = 8
@@ -45,22 +47,22 @@ def build_route(scenario: Scenario) -> Route:
     """
     if not scenario.has_ego:
         return Route(np.zeros((0, 3), np.float32), np.zeros(0, np.int32))
-    poses = _driven_poses(scenario)
-    lanes = scenario.road.lanes
-    driven = _led_on(poses[:, :3].copy(), np.full(len(poses), _OFF), poses[0, 3], poses[-1, 3])
-    route = driven
-    if len(lanes):
-        graph = _Graph(lanes)
-        states = _match(graph, poses)
-        if any(lane != _OFF for lane, _ in states):
-            route = _strung(graph, poses, states)
-            if _deviation(route, poses) > REACH:
-                route = driven
-    return _uniform(*route)
+    path = _driven_poses(scenario, _PATH_STEP)
+    driven = _led_on(path[:, :3].copy(), np.full(len(path), _OFF), path)
+    if not len(scenario.road.lanes):
+        return _uniform(*driven)
+    poses = _driven_poses(scenario, _POSE_STEP)
+    graph = _Graph(scenario.road.lanes)
+    states = _match(graph, poses)
+    for route in (_strung(graph, poses, states), _driven_then_lanes(graph, path, states[-1])):
+        done = _uniform(*route)
+        if _deviation(done.points, path) <= REACH and _sharpest(done.points) <= _MAX_KINK:
+            return done
+    return _uniform(*driven)
 
 
-def _driven_poses(scenario: Scenario) -> Array:
-    """Valid ego poses ``[n, 4]`` (x, y, z, heading), 2 m apart or more, forward only, the first included."""
+def _driven_poses(scenario: Scenario, step: float) -> Array:
+    """Valid ego poses ``[n, 4]`` (x, y, z, heading) from the first on, forward only, ``step`` metres apart."""
     tracks, ego = scenario.tracks, scenario.ego.idx
     valid = tracks.valid[ego]
     poses = np.column_stack([tracks.position[ego], tracks.heading[ego]])[valid].astype(np.float64)
@@ -68,7 +70,7 @@ def _driven_poses(scenario: Scenario) -> Array:
     for i, (x, y, _, heading) in enumerate(poses):
         dx, dy = x - poses[kept[-1], 0], y - poses[kept[-1], 1]
         # Poses beside or behind the last one (reversing, noise at rest) would make the route turn back.
-        if np.hypot(dx, dy) >= _POSE_STEP and dx * np.cos(heading) + dy * np.sin(heading) > 0.5 * _POSE_STEP:
+        if np.hypot(dx, dy) >= step and dx * np.cos(heading) + dy * np.sin(heading) > 0.5 * step:
             kept.append(i)
     return poses[kept]
 
@@ -218,8 +220,17 @@ def _strung(graph: _Graph, poses: Array, states: list[tuple[int, float]]) -> tup
                 path, end = _extended(graph, path, end)
             pieces.append(_along(graph, path, begin, end))
         first = last + 1
-    points, lanes = _joined(pieces)
-    return _led_on(points, lanes, poses[0, 3], poses[-1, 3], poses)
+    return _led_on(*_joined(pieces), poses)
+
+
+def _driven_then_lanes(graph: _Graph, path: Array, last: tuple[int, float]) -> tuple[Array, Array]:
+    """The driven path, led on along the lane of the last pose if it has one."""
+    lane, arc = last
+    pieces = [(path[:, :3], np.full(len(path), _OFF))]
+    if lane != _OFF:
+        lanes, end = _extended(graph, [lane], arc)
+        pieces.append(_along(graph, lanes, arc, end))
+    return _led_on(*_joined(pieces), path)
 
 
 def _extended(graph: _Graph, path: list[int], end: float) -> tuple[list[int], float]:
@@ -262,18 +273,15 @@ def _joined(pieces: list[tuple[Array, Array]]) -> tuple[Array, Array]:
     return np.concatenate(points), np.concatenate(lanes)
 
 
-def _led_on(
-    points: Array, lanes: Array, first_heading: float, last_heading: float, poses: Array | None = None
-) -> tuple[Array, Array]:
+def _led_on(points: Array, lanes: Array, poses: Array) -> tuple[Array, Array]:
     """Adds straight tangents so that the line begins before the first pose and ends 100 m after the last."""
-    poses = points if poses is None else poses
     length = polylines.arc_lengths(points)[-1]
     ends = np.stack([poses[0, :2], poses[-1, :2]])
     first, last = polylines.project(points, ends).arc if length > 0 else (0.0, 0.0)
     on_lane = lanes[[0, -1]] != _OFF
     directions = polylines.headings(points)[[0, -1]] if length > 0 else np.zeros(2)
-    start = directions[0] if on_lane[0] and length > 0 else first_heading
-    end = directions[1] if on_lane[1] and length > 0 else last_heading
+    start = directions[0] if on_lane[0] and length > 0 else poses[0, 3]
+    end = directions[1] if on_lane[1] and length > 0 else poses[-1, 3]
     if first < BEHIND - 1e-6:
         ahead = (BEHIND - first) * np.array([np.cos(start), np.sin(start), 0.0])
         points, lanes = np.concatenate([points[:1] - ahead, points]), np.append(_OFF, lanes)
@@ -283,9 +291,14 @@ def _led_on(
     return points, lanes
 
 
-def _deviation(route: tuple[Array, Array], poses: Array) -> float:
+def _deviation(points: Array, poses: Array) -> float:
     """Greatest distance [m] of a driven pose from the route."""
-    return float(polylines.project(route[0], poses).distance.max())
+    return float(polylines.project(points, poses).distance.max())
+
+
+def _sharpest(points: Array) -> float:
+    """Greatest change of direction [rad] from one stretch to the next."""
+    return float(np.abs(polylines.wrap(np.diff(polylines.headings(points)))).max(initial=0.0))
 
 
 def _uniform(points: Array, lanes: Array) -> Route:

@@ -74,6 +74,20 @@ def test_an_ego_that_joins_the_road_from_beside_it_is_followed_onto_it():
     assert route.lane_idx[3] == -1 and route.lane_idx[-5] == 0
 
 
+def test_a_u_turn_is_driven_as_logged_and_led_on_along_the_lane():
+    turning = tracks(agents=1, steps=160)
+    arc = np.clip((turning.position[0, :, 0] - 60) / 5, 0, np.pi)
+    after = np.clip(turning.position[0, :, 0] - 60 - 5 * np.pi, 0, None)
+    turning.position[0, :, 0] = np.clip(turning.position[0, :, 0], None, 60) + 5 * np.sin(arc) - after
+    turning.position[0, :, 1] = 5 - 5 * np.cos(arc)
+    turning.heading[0] = arc
+    network = lanes([lane(0, -20, 300), lane(10, -300, 300)[::-1].copy()])
+    route, done = route_of(tracks=turning, road=Road(lanes=network))
+    assert beyond(route, done)[1] < 0.3
+    assert np.abs(polylines.wrap(np.diff(polylines.headings(route.points)))).max() < 0.3
+    assert route.lane_idx[-10] == 1 and route.points[-1, 0] < route.points[-50, 0]
+
+
 def test_a_parked_ego_gets_a_straight_line_ahead():
     parked = tracks(agents=1, speed=0.0)
     parked.heading[:] = np.pi / 2
