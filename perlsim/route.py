@@ -4,8 +4,8 @@ Matching is a Viterbi search over the driven poses (one every 2 m). The states o
 3 m whose direction fits, and "off the graph"; staying on a lane or following successors is free, lane changes
 and leaving the graph cost. Runs on lanes become lane centre lines, runs off the graph the driven path itself,
 and a lane change is a straight line over up to 20 m. So the route stays within a lane's width of the logged
-path. Where it would deviate by more than 3 m or turn by more than 0.3 rad within a metre (U-turns, short cuts),
-it is the driven path itself, led on along the lane of the last pose.
+path. Where it would deviate by over 3 m or turn by over 0.3 rad within a metre (U-turns, short cuts), it is
+the driven path itself, led on along the lane of the last pose.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def build_route(scenario: Scenario) -> Route:
 
 
 def _driven_poses(scenario: Scenario, step: float) -> Array:
-    """Valid ego poses ``[n, 4]`` (x, y, z, heading) from the first on, forward only, ``step`` metres apart."""
+    """Valid ego poses ``[n, 4]`` (x, y, z, heading) from the first on, forward only, ``step`` m apart."""
     tracks, ego = scenario.tracks, scenario.ego.idx
     valid = tracks.valid[ego]
     poses = np.column_stack([tracks.position[ego], tracks.heading[ego]])[valid].astype(np.float64)
