@@ -11,6 +11,7 @@ import pyarrow as pa
 from perlsim.errors import FormatError
 from perlsim.readers.arrow_tables import column, numbers, read_table
 from perlsim.readers.box_tables import Boxes, ego_track, tracks_on_grid, with_first
+from perlsim.readers.fields import reading
 from perlsim.readers.mend_tracks import differences
 from perlsim.readers.poses import Poses, heading_of, rotations
 from perlsim.readers.py123d_labels import kinds_of
@@ -132,17 +133,15 @@ def _read_ego(path: Path) -> tuple[Poses, _Vehicle]:
         raise FormatError("no pose is usable", file=path, field="ego_state_se3.imu_se3")
     sizes = [about.get(name) for name in ("length", "width", "height", "wheel_base")]
     centre, axle = about.get("center_to_imu_se3"), about.get("rear_axle_to_imu_se3")
-    try:
+    with reading(path, "metadata"):
         length, width, height, wheelbase = np.array(sizes, np.float64)
         middle, rear = np.array([centre, axle], np.float64).reshape(2, 7)[:, :3]
-    except (TypeError, ValueError) as error:
+    if not np.isfinite([length, width, height, *middle, *rear]).all():
         raise FormatError(
-            "expected length, width, height, wheel_base, center_to_imu_se3 and rear_axle_to_imu_se3",
+            "expected finite length, width, height, center_to_imu_se3 and rear_axle_to_imu_se3",
             file=path,
             field="metadata",
-        ) from error
-    if not np.isfinite([length, width, height, *middle, *rear]).all():
-        raise FormatError("the vehicle's measures are not finite", file=path, field="metadata")
+        )
     vehicle = _Vehicle(
         np.array([length, width, height]), middle, float(wheelbase), float(middle[0] - rear[0])
     )

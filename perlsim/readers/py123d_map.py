@@ -22,7 +22,15 @@ from perlsim.errors import FormatError
 from perlsim.geometry.drivable import edges_from_polygons
 from perlsim.geometry.polylines import interpolate, project
 from perlsim.readers.arrow_tables import column, numbers, read_table
-from perlsim.readers.lane_rows import LaneRow, MarkingCollector, lane_graph, may_cross, same_direction
+from perlsim.readers.fields import reading
+from perlsim.readers.lane_rows import (
+    LaneRow,
+    MarkingCollector,
+    centre_line,
+    lane_graph,
+    may_cross,
+    same_direction,
+)
 from perlsim.scenario import Array, Ragged, Road, StopSigns
 from perlsim.vocabulary import LaneType, MarkingType
 
@@ -66,10 +74,8 @@ def unpack(data: bytes, path: Path, field: str) -> dict[str, Any]:
     Raises:
         FormatError: where the bytes are not such a map.
     """
-    try:
+    with reading(path, field):
         value = msgpack.unpackb(data, raw=False, strict_map_key=False, object_hook=_array)
-    except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError, MemoryError) as error:
-        raise FormatError(f"not readable as msgpack: {error}", file=path, field=field) from error
     if not isinstance(value, dict):
         raise FormatError("expected a map of names to values", file=path, field=field)
     return value
@@ -221,9 +227,12 @@ def _stop_signs(zones: list[_Object], rows: list[LaneRow]) -> StopSigns:
             continue
         middle = zone.points.mean(0)
         lanes = [index[name] for name in _names(zone.features.get("lane_ids")) if name in index]
-        for lane in lanes or [-1]:
-            line = rows[lane].left if lane >= 0 else middle[None]
-            position.append(interpolate(line, project(line, middle[None]).arc)[0] if lane >= 0 else middle)
+        if not lanes:
+            position.append(middle)
+            lane_idx.append(-1)
+        for lane in lanes:
+            centre, _ = centre_line(rows[lane].left, rows[lane].right)
+            position.append(interpolate(centre, project(centre, middle[None]).arc)[0])
             lane_idx.append(lane)
     return StopSigns(
         np.array(position).reshape(-1, 3), np.full(len(position), np.nan), np.array(lane_idx, np.int32)
