@@ -98,7 +98,7 @@ def test_a_missing_part_is_named(read, key):
         read(document)
 
 
-def test_real_files_meet_the_known_numbers(real_data):
+def test_headings_of_real_files_follow_the_motion_of_all_vehicles(real_data):
     for path in sorted((real_data / "logs/gpudrive").glob("*.json"))[::3]:
         (done,) = FORMATS["gpudrive"].read(path)
         tracks = done.tracks

@@ -154,7 +154,7 @@ def test_a_tf_example_is_the_same_scene_without_a_graph_of_its_own(tmp_path):
     assert len(done.road.edges) == 2 and done.road.markings.kind.tolist() == [MarkingType.BROKEN]
 
 
-def test_real_waymo_logs_meet_the_known_numbers(real_data):
+def test_vehicles_of_real_waymo_logs_are_on_the_drivable_side(real_data):
     found = [
         *FORMATS["womd"].read(real_data / "logs/womd/motion_data_one_scenario.tfrecord"),
         *FORMATS["womd_example"].read(real_data / "logs/womd/motion_data_one_example.tfrecord"),
