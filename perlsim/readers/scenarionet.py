@@ -49,9 +49,8 @@ _ZOE_WHEELBASE, _ZOE_AXLE_TO_CENTRE = 2.588, 1.39
 
 def sniff(path: Path) -> bool:
     """Whether this is a pickle with ScenarioNet's keys; nothing is unpickled."""
-    with path.open("rb") as file:
-        head = file.read(2)
-        return head[:1] == b"\x80" and b"map_features" in path.read_bytes() and b"sdc_id" in path.read_bytes()
+    data = path.read_bytes()
+    return data[:1] == b"\x80" and b"map_features" in data and b"sdc_id" in data
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Scenario]:

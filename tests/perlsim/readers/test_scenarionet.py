@@ -133,3 +133,16 @@ def test_a_track_of_another_length_is_refused_by_field(read):
     document["tracks"]["8"]["state"]["heading"] = np.zeros(5)
     with pytest.raises(FormatError, match=r"\[tracks\]"):
         read(document)
+
+
+def test_a_scene_that_runs_code_is_refused(tmp_path):
+    class Runs:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    path = tmp_path / "sd_hostile.pkl"
+    path.write_bytes(pickle.dumps(scene.scenarionet_document() | {"version": Runs()}))
+    assert guess_format(path).name == "scenarionet"
+    with pytest.raises(FormatError, match="not plain data"):
+        list(FORMATS["scenarionet"].read(path))
+    assert not (tmp_path / "owned").exists()
