@@ -8,12 +8,13 @@ from heapq import heappop, heappush
 
 import numpy as np
 
-from perlsim.geometry.polylines import arc_lengths, headings, interpolate, project, wrap
+from perlsim.geometry.polylines import arc_lengths, headings, interpolate, project, resample, wrap
 from perlsim.route import REACH, build_route
 from perlsim.scenario import Array, Lanes, Route, Scenario
 
 _CHANGE = 20.0  # m, length of a lane change, and what one costs beside the way itself
 _STEP = 2.0  # m between points of the path
+_SMOOTH_STEP = 0.5  # m between points of the smoothed path
 _MAX_TURN = np.pi / 3  # rad, largest angle between ego and lane
 
 
@@ -91,7 +92,7 @@ def _shortest(lanes: Lanes, sources: list[int], goals: set[int]) -> list[int] | 
 
 
 def _path_points(lanes: Lanes, path: list[int], start: Array, goal: Array | None) -> Array:
-    """Points every 2 m along a path of lanes from the start to the goal, or to the end of the last lane.
+    """A drivable line along a path of lanes from the start through the goal to the end of the last lane.
 
     A lane change takes 20 m, or what is left to the end of the lane or to the goal.
     """
@@ -101,7 +102,7 @@ def _path_points(lanes: Lanes, path: list[int], start: Array, goal: Array | None
         begin = float(project(line, place[None]).arc[0])
         end = float(arc_lengths(line)[-1])
         changes = following is not None and following not in lanes.successors[here]
-        if goal is not None and (following is None or (changes and following == path[-1])):
+        if goal is not None and changes and following == path[-1]:
             end = float(project(line, goal[None]).arc[0])
         half = min(0.5 * _CHANGE, 0.5 * max(end - begin, 0.0))
         stop = begin + half if changes else end
@@ -110,4 +111,11 @@ def _path_points(lanes: Lanes, path: list[int], start: Array, goal: Array | None
         if changes and following is not None:
             beside = lanes.centre[following].astype(np.float64)
             place = interpolate(beside, project(beside, place[None]).arc + half)[0]
-    return np.concatenate([*pieces, place[None]])
+    return _smoothed(resample(np.concatenate([*pieces, place[None]]), _SMOOTH_STEP))
+
+
+def _smoothed(points: Array) -> Array:
+    """Means over up to 4 m to either side, which shrink towards the ends so that these stay."""
+    inner = np.minimum(np.arange(len(points)), np.arange(len(points))[::-1])
+    reach = np.minimum(inner, round(4.0 / _SMOOTH_STEP))
+    return np.array([points[i - r : i + r + 1].mean(0) for i, r in enumerate(reach.tolist())])
