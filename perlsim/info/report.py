@@ -73,7 +73,8 @@ class StoreReport:
     Attributes:
         path, schema_version, num_bytes, shards: of the store.
         logs: log files and folders read.
-        duplicates: scenes that the store had already; those left out and those kept.
+        duplicates: pairs of scenes that show the same instants: the later one left out, kept as a duplicate,
+            or kept as another scene of the same traffic, in the same split ("linked").
         sources: by source and data set; the total is last.
     """
 
@@ -111,7 +112,7 @@ def report_store(store: ScenarioStore) -> StoreReport:
         for source, dataset in names
     ]
     shards = store.manifest.shards
-    duplicates = [record for record in store.duplicates if record.is_duplicate]
+    pairs = list(store.duplicates)
     return StoreReport(
         path=str(store.path),
         schema_version=SCHEMA_VERSION,
@@ -119,8 +120,9 @@ def report_store(store: ScenarioStore) -> StoreReport:
         shards=len(shards),
         logs=len(list(store.files)),
         duplicates={
-            "left_out": sum(not record.kept for record in duplicates),
-            "kept": sum(record.kept for record in duplicates),
+            "left_out": sum(not pair.kept for pair in pairs),
+            "kept": sum(pair.kept and pair.is_duplicate for pair in pairs),
+            "linked": sum(pair.kept and not pair.is_duplicate for pair in pairs),
         },
         sources=(*groups, _report("all", "", scenes)),
     )

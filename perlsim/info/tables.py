@@ -40,7 +40,8 @@ def print_report(report: StoreReport, console: Console) -> None:
     """Prints one column a source, and the total."""
     console.print(
         f"{report.path}: {report.num_bytes / 2**20:.1f} MiB in {report.shards} shards, {report.logs} logs; "
-        f"duplicates: {report.duplicates['left_out']} left out, {report.duplicates['kept']} kept",
+        f"duplicates: {report.duplicates['left_out']} left out, {report.duplicates['kept']} kept; "
+        f"{report.duplicates['linked']} pairs of scenes overlap in time and share a split",
         markup=False,
         highlight=False,
         soft_wrap=True,

@@ -19,7 +19,6 @@ from perlsim.scenario import Scenario
 from perlsim.vocabulary import AgentType
 
 SKETCH = 64  # hashes kept of a scene
-EGO_SKETCH = 16  # hashes kept of the pairs of the ego
 INDEXED = 16  # hashes of a scene under which it can be found
 GRID = 0.15  # m; wide against the centimetres by which formats differ
 PAIR_RANGE = 30.0  # m between the two of a pair
@@ -39,7 +38,7 @@ class Fingerprint:
 
     Attributes:
         hashes: uint64 ``[<= SKETCH]``, sorted.
-        ego_hashes: uint64 ``[<= EGO_SKETCH]``, sorted, of the ego's pairs; empty without a driven ego.
+        ego_hashes: uint64 ``[<= SKETCH]``, sorted, of the ego's pairs; empty without a driven ego.
         duration: s.
     """
 
@@ -93,7 +92,7 @@ def fingerprint_of(scenario: Scenario) -> Fingerprint:
         pairs = _own_shingles(xy, valid, lag)
     if not len(pairs):  # one step, or shorter than a second
         pairs = _pair_shingles(xy, valid, 0, 0.0)
-    return Fingerprint(_smallest(pairs, SKETCH), _smallest(ego_pairs, EGO_SKETCH), scenario.duration)
+    return Fingerprint(_smallest(pairs), _smallest(ego_pairs), scenario.duration)
 
 
 class DuplicateIndex:
@@ -131,7 +130,8 @@ def _same_ego(new: np.ndarray, old: np.ndarray) -> bool | None:
     if not len(new) or not len(old):
         return None
     common, new_count, old_count = _overlap(new, old)
-    return common >= SAME_EGO_SHARE * max(min(new_count, old_count), 1)
+    comparable = min(new_count, old_count)
+    return common >= SAME_EGO_SHARE * comparable if comparable >= MIN_SHARED else None
 
 
 def _overlap(first: np.ndarray, second: np.ndarray) -> tuple[int, int, int]:
@@ -197,8 +197,8 @@ def _mix(values: np.ndarray) -> np.ndarray:
         return values ^ (values >> np.uint64(31))
 
 
-def _smallest(hashes: np.ndarray, count: int) -> np.ndarray:
-    return np.unique(hashes)[:count]
+def _smallest(hashes: np.ndarray) -> np.ndarray:
+    return np.unique(hashes)[:SKETCH]
 
 
 def _concatenate(parts: Iterable[np.ndarray]) -> np.ndarray:

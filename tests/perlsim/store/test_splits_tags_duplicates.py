@@ -41,6 +41,9 @@ def in_another_form(scenario, angle=2.0, noise=0.0, **changes):
         position=position[order].astype(np.float32),
         heading=tracks.heading[order] + np.float32(angle),
         velocity=(tracks.velocity @ turn.T)[order].astype(np.float32),
+        size=tracks.size[order],
+        kind=tracks.kind[order],
+        valid=tracks.valid[order],
         ids=tuple(f"other {k}" for k in range(tracks.num_agents)),
     )
     ego = Ego(int(np.flatnonzero(order == scenario.ego.idx)[0]), 2.7, 1.3)
