@@ -113,7 +113,7 @@ def _scenario(document: dict[str, Any], path: Path) -> Scenario:
         tracks=tracks,
         ego=Ego(ego),
         lights=lights,
-        road=features.road(),
+        road=features.road(lights),
         recording_id=name,
         dataset="waymo",
         licence=LICENCE,

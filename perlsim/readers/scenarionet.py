@@ -80,9 +80,10 @@ def _scenario(document: dict[str, Any], path: Path) -> Scenario:
     with reading(path, "map_features"):
         features = map_of(document["map_features"], flat=dataset == "nuscenes")
         repairs = () if any(lane.exits for lane in features.lanes.values()) else features.connect_touching()
-        road = road_of(features, document["map_features"])
     with reading(path, "dynamic_map_states"):
         lights = lights_of(document.get("dynamic_map_states") or {}, len(stamps), features.lane_rows())
+    with reading(path, "map_features"):
+        road = road_of(features, lights, document["map_features"])
     chassis = Ego(ego)
     if dataset == "nuscenes":
         tracks, chassis, more = _mended_nuscenes(tracks, ego)

@@ -78,9 +78,9 @@ def is_ring(name: str) -> bool:
     return name.startswith("boundary_")
 
 
-def road_of(features: MapFeatures, raw: dict[str, Any]) -> Road:
+def road_of(features: MapFeatures, lights: Lights, raw: dict[str, Any]) -> Road:
     """The road, with edges from drivable rings or lane polygons where the map has no road edges."""
-    road = features.road()
+    road = features.road(lights)
     if features.edges:
         return road
     rings = [_points(item["polyline"], True) for name, item in raw.items() if is_ring(str(name))]

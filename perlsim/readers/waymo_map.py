@@ -19,6 +19,7 @@ from perlsim.vocabulary import AgentType, LaneType, LightState, MarkingType
 MPH = 0.44704  # m/s
 _SIDE = (0.75, 4.0)  # m, plausible distances from a lane's centre line to its border
 _HALF_SPACING = 2.5  # m, half the greatest distance of neighbouring centre lines that tells their width
+_JUNCTION_LENGTH = 80.0  # m, longest lane that is taken for one across a junction [S]
 _TOUCH = 0.1  # m, between the end of a lane and the start of the next
 
 AGENT_KINDS = (AgentType.UNKNOWN, AgentType.VEHICLE, AgentType.PEDESTRIAN, AgentType.CYCLIST)
@@ -141,11 +142,13 @@ class MapFeatures:
         """Row of each lane in the packed arrays."""
         return {name: row for row, name in enumerate(self.lanes)}
 
-    def road(self) -> Road:
-        """All features, packed."""
-        lines = list(self.lines.values())
+    def road(self, lights: Lights | None = None) -> Road:
+        """All features, packed; lanes that ``lights`` control start at a stop line: they lie in junctions."""
+        lines, lanes = list(self.lines.values()), self._packed_lanes()
+        if lights is not None:
+            lanes.in_junction[lights.lane_idx[lights.lane_idx >= 0]] = True
         return Road(
-            lanes=self._packed_lanes(),
+            lanes=lanes,
             markings=Markings(
                 Ragged.from_rows([points for points, _ in lines], width=3),
                 np.array([kind for _, kind in lines], np.int8),
@@ -186,7 +189,9 @@ class MapFeatures:
         marked = np.array([lane.in_junction for lane in lanes], bool)
         if marked.any():
             return marked
-        marked |= crossing([lane.centre for lane in lanes])
+        # A longer lane is a street that a driveway crosses.
+        short = [polylines.arc_lengths(lane.centre)[-1:] < _JUNCTION_LENGTH for lane in lanes]
+        marked |= crossing([lane.centre for lane in lanes]) & np.array([row.all() for row in short], bool)
         for targets in following:
             if len(targets) > 1 and marked[targets].any():
                 marked[targets] = True

@@ -80,6 +80,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Scenario]:
 def _scenario(message: Any, path: Path, number: int) -> Scenario:
     stamps = np.array(message.timestamps_seconds, np.float64)
     features = _map(message.map_features)
+    lights = _lights(message.dynamic_map_states, len(stamps), features.lane_rows())
     name = message.scenario_id or f"{path.name}#{number}"
     ego = message.sdc_track_index if message.HasField("sdc_track_index") else -1
     return Scenario(
@@ -88,8 +89,8 @@ def _scenario(message: Any, path: Path, number: int) -> Scenario:
         dt=time_step(stamps, 0.1),
         tracks=_tracks(message.tracks, len(stamps)),
         ego=Ego(ego),
-        lights=_lights(message.dynamic_map_states, len(stamps), features.lane_rows()),
-        road=features.road(),
+        lights=lights,
+        road=features.road(lights),
         recording_id=name,
         dataset="waymo",
         licence=LICENCE,

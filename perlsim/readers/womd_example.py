@@ -79,14 +79,15 @@ def _scenario(features: _Features, path: Path, number: int) -> Scenario:
     name = features.text("scenario/id") or f"{path.name}#{number}"
     roads = _map(features)
     inferred = roads.connect_touching()
+    lights = _lights(features, tracks.num_steps, roads.lane_rows())
     return Scenario(
         scenario_id=name,
         source="womd_example",
         dt=_time_step(features),
         tracks=tracks,
         ego=Ego(int(np.argmax(is_sdc)) if is_sdc.any() else -1),
-        lights=_lights(features, tracks.num_steps, roads.lane_rows()),
-        road=roads.road(),
+        lights=lights,
+        road=roads.road(lights),
         recording_id=name,
         dataset="waymo",
         licence=LICENCE,
