@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from perlsim.geometry.polylines import arc_lengths
@@ -30,15 +32,14 @@ def multi_lane(rng: np.random.Generator) -> TownMap:
     paths, corridors = [], {}
     for side, count in enumerate(counts[: 2 if two_way else 1]):
         line = reference if side == 0 else reference[::-1]
-        lanes = [builder.lane(offset(line, -(k + 0.5) * width), width) for k in range(count)]
-        for left, right in zip(lanes, lanes[1:], strict=False):
-            builder.side_by_side(left, right)
+        centres = [offset(line, -(k + 0.5) * width) for k in range(count)]
+        sections, lanes = _lay_lanes(builder, line, centres, width)
         for k in range(1, count):
             builder.lines.append((offset(line, -k * width), MarkingType.BROKEN))
         builder.lines.append((offset(line, -count * width), MarkingType.SOLID))
         builder.edges.append(offset(line, -count * width - SHOULDER))
-        paths.append(Path(line, limit, tuple(lanes)))
-        corridors[side] = Corridor(side, count, width)
+        paths.append(Path(line, limit))
+        corridors[side] = Corridor(side, count, width, sections, lanes)
     builder.lines.append((reference, MarkingType.DOUBLE_SOLID if two_way else MarkingType.SOLID))
     if not two_way:
         builder.edges.append(offset(reference, SHOULDER)[::-1])
@@ -55,20 +56,13 @@ def merge(rng: np.random.Generator) -> TownMap:
     along = arc_lengths(line)
     begin = rng.uniform(170.0, 230.0) if ramp else 0.0
     end = (begin if ramp else 150.0) + rng.uniform(140.0, 220.0)
-    corridor = Corridor(
-        0, count + 1, width, count, begin, end, *((rng.uniform(9.0, 14.0), 150.0) if ramp else (0.0, 0.0))
-    )
-    lanes = [builder.lane(offset(line, -(k + 0.5) * width), width) for k in range(count)]
-    for left, right in zip(lanes, lanes[1:], strict=False):
-        builder.side_by_side(left, right)
-    aside = ramp_offset(corridor, along)
+    depth, approach = (rng.uniform(9.0, 14.0), 150.0) if ramp else (0.0, 0.0)
+    swing = smooth_step((along - begin + approach) / max(approach, 1.0))[0]
+    aside = -(count + 0.5) * width - depth * (1.0 - swing)
     before, beside = along <= begin, (along >= begin) & (along <= end)
-    last = builder.lane(offset(line, aside)[beside], width)
-    builder.side_by_side(lanes[-1], last)
-    if ramp:
-        # Both share the point at `begin`, so that the ramp leads on without a gap.
-        joint = np.flatnonzero(beside)[0]
-        builder.link(builder.lane(offset(line, aside)[: joint + 1], width), last)
+    centres = [offset(line, -(k + 0.5) * width) for k in range(count)] + [offset(line, aside)]
+    sections, lanes = _lay_lanes(builder, line, centres, width, begin, end)
+    corridor = Corridor(0, count + 1, width, sections, lanes, count, begin, end, depth, approach)
     for k in range(1, count):
         builder.lines.append((offset(line, -k * width), MarkingType.BROKEN))
     border = offset(line, -count * width)
@@ -80,15 +74,46 @@ def merge(rng: np.random.Generator) -> TownMap:
     taper = np.clip((along - end - 5.0) / 45.0, 0.0, 1.0) * width
     outer = np.where(along < begin, aside - 0.5 * width, -(count + 1) * width + taper) - SHOULDER
     builder.edges += [offset(line, outer), offset(line, SHOULDER)[::-1]]
-    road = builder.build(5.0)
-    paths = (Path(line, limit, (*lanes, last, *([last + 1] if ramp else []))),)
-    return TownMap("merge", road, paths, join_zones([]), {0: corridor})
+    return TownMap("merge", builder.build(5.0), (Path(line, limit),), join_zones([]), {0: corridor})
 
 
-def ramp_offset(corridor: Corridor, along: Array) -> Array:
-    """Lateral position of the ending lane's centre at arc lengths `along`, m to the left of the reference."""
-    swing = smooth_step((along - corridor.begin + corridor.approach) / max(corridor.approach, 1.0))[0]
-    return corridor.lane_offset(corridor.ending) - corridor.depth * (1.0 - swing)
+def _lay_lanes(
+    builder: RoadBuilder,
+    line: Array,
+    centres: list[Array],
+    width: float,
+    begin: float = 0.0,
+    end: float | None = None,
+) -> tuple[Array, Array]:
+    """Cuts lanes into sections that follow each other.
+
+    Args:
+        builder: takes the lanes.
+        line: reference `[n, 2]` m, points parallel to those of each centre line.
+        centres: centre lines from left to right.
+        width: m.
+        begin, end: m along the reference; where `end` is given, the last lane runs beside the others between
+            these two, leads there before `begin`, and is absent after `end`.
+
+    Returns:
+        Arc lengths at which sections begin, and lane indices `[sections, lanes]`, −1 where a lane is absent.
+    """
+    along = arc_lengths(line)
+    starts = [0.0, begin, end] if end is not None else [0.0, along[-1] / 3, 2 * along[-1] / 3]
+    starts = sorted(set(starts))
+    cuts = [int(np.searchsorted(along, start)) for start in starts] + [len(line) - 1]
+    lanes = np.full((len(starts), len(centres)), -1)
+    for section, (first, last) in enumerate(pairwise(cuts)):
+        for k, centre in enumerate(centres):
+            if end is None or k < len(centres) - 1 or starts[section] < end:
+                lanes[section, k] = builder.lane(centre[first : last + 1], width)
+                if section and lanes[section - 1, k] >= 0:
+                    builder.link(lanes[section - 1, k], lanes[section, k])
+        for k, (left, right) in enumerate(pairwise(lanes[section])):
+            apart = k == len(centres) - 2 and end is not None and starts[section] < begin
+            if right >= 0 and not apart:
+                builder.side_by_side(left, right)
+    return np.array(starts), lanes
 
 
 def parked_street(rng: np.random.Generator) -> TownMap:
@@ -100,17 +125,20 @@ def parked_street(rng: np.random.Generator) -> TownMap:
     crossings = np.sort(rng.choice(np.arange(70, count - 60, 22), int(rng.integers(5, 9)), replace=False))
     zebra = int(crossings[rng.integers(len(crossings))]) if rng.random() < 0.5 else -1
     paths: list[Path] = []
+    corridors: dict[int, Corridor] = {}
     for side in (1, -1):
         line = reference[::side]
         centre = offset(line, -0.5 * width)
-        paths.append(Path(centre, limit, (builder.lane(centre, width),)))
+        sections, lanes = _lay_lanes(builder, centre, [centre], width)
+        corridors[len(paths)] = Corridor(len(paths), 1, 0.0, sections, lanes)
+        paths.append(Path(centre, limit))
         builder.lines.append((offset(line, -width), MarkingType.NONE))
         builder.edges.append(offset(line, -width - PARKING))
     builder.lines.append((reference, MarkingType.BROKEN if limit < 13 else MarkingType.SOLID))
     along = [arc_lengths(path.points) for path in paths]
     heading, zones = tangents(reference), []
     for at in crossings:
-        ahead, left = direction(heading[at]), direction(heading[at] + np.pi / 2)
+        ahead, left = direction(float(heading[at])), direction(float(heading[at]) + np.pi / 2)
         for side in (1, -1):
             span = np.linspace(-half, half + 4.0, 60)[:, None]
             walker = len(paths)
@@ -118,10 +146,11 @@ def parked_street(rng: np.random.Generator) -> TownMap:
             points = reference[at] + side * (0.5 * ahead + span * left)
             paths.append(Path(points, 3.0, hold=half - width - 0.3, pedestrian=True))
             # Lane 0 lies right of the reference (negative side), lane 1 left of it.
-            zones.append(crossing_zones(0, along[0][at], walker, half - side * 0.5 * width))
-            zones.append(crossing_zones(1, along[1][count - 1 - at], walker, half + side * 0.5 * width))
+            for lane, row in ((0, at), (1, count - 1 - at)):
+                walked = half + (lane - 0.5) * side * width
+                zones.append(crossing_zones(lane, float(along[lane][row]), walker, walked))
     if zebra >= 0:
-        ahead, left = direction(heading[zebra]), direction(heading[zebra] + np.pi / 2)
+        ahead, left = direction(float(heading[zebra])), direction(float(heading[zebra]) + np.pi / 2)
         reach = width + PARKING
         corners = [(-2, -1), (2, -1), (2, 1), (-2, 1)]
         builder.crosswalks.append(
@@ -132,7 +161,7 @@ def parked_street(rng: np.random.Generator) -> TownMap:
         builder.build(5.0),
         tuple(paths),
         join_zones(zones),
-        {k: Corridor(k, 1, 0.0) for k in (0, 1)},
+        corridors,
         parked=_bays(rng, reference, crossings, zebra, width),
     )
 

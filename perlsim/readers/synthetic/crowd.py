@@ -39,11 +39,11 @@ class Crowd:
         s: arc length of the rear axle's foot plus `rear`: the box centre along the path.
         v: m/s.
         lane: corridor lane, 0 leftmost.
-        d0, d1, swing_start, swing_length: lateral offset before and after a swing, and where on the path it lies.
+        d0, d1, swing_start, swing_length: lateral offset before and after a swing, and where it lies.
         length, width, height, kind: the box. `rear`: from the rear axle to the box centre.
         eagerness: share of the allowed speed wanted, for pedestrians and cyclists the speed itself in m/s.
         accel, brake, headway, standstill: IDM parameters.
-        release: s, when a pedestrian sets out. `trigger`: s, they wait until a car is that near (0: they do not).
+        release: s, when a pedestrian sets out. `trigger`: s, how near a car must be for that (0: no matter).
         brake_start, brake_end, brake_force: a scripted hard brake (m/s²).
         x, y, heading: pose of parked cars.
     """
@@ -157,7 +157,7 @@ class Slots:
         begin, end: m, the stretch to fill, from the start of the path (or from its end where `from_end`).
         pace: m/s, typical speed, which sets the gaps; thin: factor on the gaps.
         from_end: whether places count backwards from the ends of paths, whose lengths differ.
-        choices: `[L, C]` paths that run there, repeated to fill the row; straight: those for long vehicles, −1
+        choices: `[L, C]` paths that run there, repeated to fill the row; straight: for long vehicles, −1
             where they cannot go.
         lane: corridor lane, and d0, d1, swing_start, swing_length: where it lies across the road.
     """

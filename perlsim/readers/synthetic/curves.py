@@ -1,4 +1,4 @@
-"""Smooth curves in the plane: what generated roads and driven paths are made of. All in numpy, metres and rad."""
+"""Smooth curves in the plane, of which generated roads and driven paths are made. Metres and rad."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def from_curvature(curvature: Array, spacing: float, start: Array, heading: floa
 def connect(start: Array, start_heading: float, end: Array, end_heading: float) -> Array:
     """A quintic Hermite curve without curvature at its ends, points about 0.5 m apart, `[n, 2]`."""
     chord = float(np.hypot(*(end - start)))
-    half = 0.5 * abs(wrap(end_heading - start_heading))
+    half = 0.5 * abs(float(wrap(np.asarray(end_heading - start_heading))))
     # Tangents as long as the arc of the circle with this chord and turn: curvature stays near that circle's.
     scale = chord * (half / np.sin(half) if half > 1e-3 else 1.0)
     t = np.linspace(0.0, 1.0, max(int(scale / SPACING), 8) + 1)[:, None]

@@ -102,8 +102,8 @@ def draw(
 ) -> list[Scenario]:
     """The scenarios of one family with given keys (slot, number).
 
-    A scenario that fails a check is drawn again from its next sub-seed. `tally`, if given, receives the number of
-    tries of every round (for measuring how often that happens).
+    A scenario that fails a check is drawn again from its next sub-seed. `tally`, if given, receives the
+    number of tries of every round (for measuring how often that happens).
     """
     done: dict[int, Scenario] = {}
     open_ = list(range(len(keys)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -90,7 +91,7 @@ def roundabout(rng: np.random.Generator) -> TownMap:
     angles = rng.uniform(-np.pi, np.pi) + spacing * (np.arange(count) + rng.uniform(-0.06, 0.06, count))
     arms = _arms(builder, rng, [1] * count, angles, width, reach=radius + 15.0)
     swing = 0.36 * spacing
-    # Ring pieces: from each entry to the next arm's exit, and from an exit past its arm's splitter to the entry.
+    # Ring pieces: from each entry to the next arm's exit, and from an exit to its own arm's entry.
     after, beside = [], []
     for k in range(count):
         following = angles[(k + 1) % count] + (2 * np.pi if k + 1 == count else 0.0)
@@ -156,7 +157,7 @@ def _arms(builder, rng, counts, angles, width, reach: float | None = None) -> li
         incoming = [builder.lane(offset(axis, (i + 0.5) * width)[::-1], width) for i in range(count)]
         outgoing = [builder.lane(offset(axis, -(i + 0.5) * width), width) for i in range(count)]
         for lanes in (incoming, outgoing):
-            for left, right in zip(lanes, lanes[1:], strict=False):
+            for left, right in pairwise(lanes):
                 builder.side_by_side(left, right)
         arms.append(_Arm(float(angle), axis, int(count), incoming, outgoing))
         _paint_arm(builder, axis, count, width)
@@ -192,7 +193,7 @@ def _movements(
         for j, target in enumerate(arms):
             if j == k:
                 continue
-            turn = float(wrap(target.angle - arm.angle - np.pi))
+            turn = float(wrap(np.asarray(target.angle - arm.angle - np.pi)))
             movement = "through" if abs(turn) < 0.6 else "left" if turn > 0 else "right"
             for lane, out in _lane_pairs(movement, arm.count, target.count, dedicated_left):
                 first, last = arm.incoming[lane], target.outgoing[out]

@@ -1,4 +1,8 @@
-"""Lane changes on corridors, after MOBIL (Kesting, Treiber, Helbing, Transportation Research Record 1999, 2007)."""
+"""Lane changes on corridors, after MOBIL.
+
+MOBIL is the rule of Kesting, Treiber and Helbing (Transportation Research Record 1999, 2007): change where it
+gains acceleration and asks no hard braking of who is then behind. The same class holds ending lanes.
+"""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Path:
     Attributes:
         points: `[n, 2]` m.
         limit: m/s.
-        lanes: lane indices along it, in order; empty for pedestrians.
+        lanes: lane indices along it, in order; empty for pedestrians and on corridors.
         hold: m, arc length of the stop or yield line (for pedestrians: where they look before they step out);
             `FAR` if there is none.
         entry: m, arc length where the lane before the junction ends (0 where there is none).
@@ -56,7 +56,7 @@ class Path:
 
 @dataclass(frozen=True)
 class Zone:
-    """Where two paths are closer than the road users on them are wide, in arc lengths [m] along each; ``[Z]``.
+    """Where two paths are closer than the road users on them are wide; arc lengths in m, ``[Z]``.
 
     Attributes:
         path, other: path indices.
@@ -92,10 +92,6 @@ class Program:
 
     YELLOW = 3.0
 
-    def elapsed(self, time: Array, group: Array) -> Array:
-        """Seconds since the last green of `group` began, broadcast over `time` [s]."""
-        return (time - self.start[group]) % self.cycle
-
 
 @dataclass(frozen=True)
 class Corridor:
@@ -105,6 +101,8 @@ class Corridor:
         path: index of the reference path.
         count: number of lanes.
         width: m.
+        sections: m, arc lengths at which the sections of its lanes begin.
+        lanes: `[sections, count]` lane indices, −1 where a lane is absent.
         ending: index of a lane that ends, −1 none.
         begin, end: m, from where that lane may be left, and where it ends.
         depth, approach: m, lateral distance from which, and length over which, a ramp swings into that lane
@@ -114,6 +112,8 @@ class Corridor:
     path: int
     count: int
     width: float
+    sections: Array
+    lanes: Array
     ending: int = -1
     begin: float = 0.0
     end: float = FAR
@@ -198,7 +198,6 @@ class RoadBuilder:
         self.centres: list[Array] = []
         self.widths: list[float] = []
         self.junction: list[bool] = []
-        self.kinds: list[LaneType] = []
         self.successors: list[list[int]] = []
         self.left: list[list[int]] = []
         self.right: list[list[int]] = []
@@ -207,12 +206,11 @@ class RoadBuilder:
         self.crosswalks: list[Array] = []
         self.stops: list[tuple[Array, float, int]] = []
 
-    def lane(self, points: Array, width: float, *, junction=False, kind: LaneType | None = None) -> int:
+    def lane(self, points: Array, width: float, *, junction: bool = False) -> int:
         """Adds a lane with centre line `[n, 2]`; returns its index."""
         self.centres.append(points)
         self.widths.append(width)
         self.junction.append(junction)
-        self.kinds.append(self.kind if kind is None else kind)
         for graph in (self.successors, self.left, self.right):
             graph.append([])
         return len(self.centres) - 1
@@ -240,7 +238,7 @@ class RoadBuilder:
         lanes = Lanes(
             centre=Ragged.from_rows([_lift(points) for points in centres], width=3),
             width=width,
-            kind=np.array(self.kinds, np.int8),
+            kind=np.full(count, self.kind, np.int8),
             speed_limit=np.full(count, self.limit),
             in_junction=np.array(self.junction, bool),
             successors=Ragged.from_rows(self.successors, dtype=np.int32),

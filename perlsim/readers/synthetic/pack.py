@@ -7,10 +7,11 @@ import numpy as np
 from perlsim.geometry.polylines import arc_lengths, wrap
 from perlsim.readers.synthetic.crowd import REAR_OVERHANG, Crowd
 from perlsim.readers.synthetic.curves import SPACING, smooth_step
+from perlsim.readers.synthetic.lights import light_states
 from perlsim.readers.synthetic.maps import Corridor, TownMap
 from perlsim.readers.synthetic.poses import Poses
 from perlsim.readers.synthetic.relations import Batch
-from perlsim.readers.synthetic.traffic import Motion, light_states
+from perlsim.readers.synthetic.traffic import Motion
 from perlsim.scenario import (
     Array,
     Ego,
@@ -63,6 +64,7 @@ def pack(
         place=town.family,
         dataset="synthetic",
         licence="Apache-2.0",
+        missing=() if town.program else ("lights",),
     ).validate()
 
 
@@ -140,7 +142,7 @@ def _lights(town: TownMap, times: Array, origin: Array) -> Lights:
 
 
 def ego_route(batch: Batch, motion: Motion, scene: int, ego: int, origin: Array) -> Route:
-    """The ego's way from behind its first pose to `ROUTE_AHEAD` past its last, or the map's end, every 2 m."""
+    """The ego's way from behind its first pose to `ROUTE_AHEAD` past its last, or the map's end."""
     row = batch.first[scene] + ego
     town, table = batch.towns[scene], batch.table
     begin, end = batch.base[row], batch.last[row]
@@ -152,20 +154,20 @@ def ego_route(batch: Batch, motion: Motion, scene: int, ego: int, origin: Array)
     x, y, heading = ((1 - part) * c[at] + part * c[after] for c in (table.x, table.y, table.heading))
     path_idx = int(batch.crowd.path[row])
     path, corridor = town.paths[path_idx], town.corridors.get(path_idx)
-    lanes = np.array(path.lanes, np.int32)
     if corridor is None:
+        lanes = np.array(path.lanes, np.int32)
         ends = np.cumsum([arc_lengths(town.road.lanes.centre[lane])[-1] for lane in path.lanes])
         lane_idx = lanes[np.minimum(np.searchsorted(ends, along, "right"), len(lanes) - 1)]
     else:
         side = _sides(batch, corridor, row, along, driven, motion.side[:, row])
         x, y = x - side * np.sin(heading), y + side * np.cos(heading)
-        lane_idx = _lanes_under(corridor, lanes, along, side)
+        lane_idx = _lanes_under(corridor, along, side)
     points = np.stack([x, y, np.zeros_like(x)], -1) - origin
     return Route(points.astype(np.float32), lane_idx)
 
 
 def _sides(batch: Batch, corridor: Corridor, row: int, along: Array, driven: Array, side: Array) -> Array:
-    """Lateral offset of the route: as driven, then the lane change under way, then out of a lane that ends."""
+    """Lateral offset of the route: as driven, then the change under way, then out of an ending lane."""
     crowd = batch.crowd
     d0, d1 = crowd.d0[row], crowd.d1[row]
     ahead = d0 + (d1 - d0) * smooth_step((along - crowd.swing_start[row]) / crowd.swing_length[row])[0]
@@ -175,10 +177,12 @@ def _sides(batch: Batch, corridor: Corridor, row: int, along: Array, driven: Arr
     return np.where(along <= driven[-1], np.interp(along, driven, side), ahead)
 
 
-def _lanes_under(corridor: Corridor, lanes: Array, along: Array, side: Array) -> Array:
-    if corridor.count == 1:
-        return np.full(len(along), lanes[0])
-    lane = np.clip(np.rint(-side / corridor.width - 0.5).astype(int), 0, corridor.count - 1)
-    # A ramp is listed after the lane that it leads into.
-    on_ramp = (lane == corridor.ending) & (along < corridor.begin)
-    return lanes[np.where(on_ramp, corridor.count, lane)]
+def _lanes_under(corridor: Corridor, along: Array, side: Array) -> Array:
+    """Index of the lane at each place `along` and beside the reference."""
+    lane = np.zeros(len(along), int)
+    if corridor.count > 1:
+        lane = np.clip(np.rint(-side / corridor.width - 0.5).astype(int), 0, corridor.count - 1)
+    section = np.searchsorted(corridor.sections, along, "right") - 1
+    found = corridor.lanes[section, lane]
+    # Just past the end of a lane the one to its left is meant.
+    return np.where(found >= 0, found, corridor.lanes[section, np.maximum(lane - 1, 0)]).astype(np.int32)

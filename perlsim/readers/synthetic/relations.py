@@ -1,4 +1,4 @@
-"""Who must mind whom: pairs of road users as flat rows, so that one numpy call serves a whole batch of scenarios.
+"""Who must mind whom: pairs of road users as flat rows, so that one numpy call serves a whole batch.
 
 Rows are sorted by the one who minds (`who`), hence the worst over all rows of a road user is one `reduceat`.
 Nothing but maxima is taken across rows: a scenario's numbers do not depend on its neighbours in the batch.

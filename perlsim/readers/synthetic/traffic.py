@@ -11,10 +11,11 @@ import numpy as np
 
 from perlsim.readers.synthetic.curves import SPACING, smooth_step
 from perlsim.readers.synthetic.lane_change import LaneChanges
-from perlsim.readers.synthetic.maps import FAR, Program
+from perlsim.readers.synthetic.lights import GroupLights
+from perlsim.readers.synthetic.maps import FAR, TownMap
 from perlsim.readers.synthetic.relations import Batch, Meetings
 from perlsim.scenario import Array
-from perlsim.vocabulary import AgentType, LightState
+from perlsim.vocabulary import AgentType
 
 WARM_UP = 3.0
 """s simulated before the first logged step, so that speeds and gaps have settled."""
@@ -81,7 +82,7 @@ class Traffic:
         self.go = np.zeros(self.count, bool)
         self.leader = np.zeros(self.count)
         self.triggered = crowd.trigger <= 0.0
-        self.lights = _Lights(batch, self.group)
+        self.lights = GroupLights(batch, self.group)
         self.lane_changes = LaneChanges(batch) if batch.towns[0].corridors else None
         # √(a·b), as IDM's desired gap needs it.
         self.root = 2.0 * np.sqrt(crowd.accel * crowd.brake)
@@ -285,65 +286,9 @@ def _time_to(distance: Array, speed: Array, limit: Array, accel: float) -> Array
 class _PathRules:
     """Per-path rules of one map as arrays; a last entry, reached by index −1, for parked cars."""
 
-    def __init__(self, town):
+    def __init__(self, town: TownMap):
         paths = town.paths
         self.hold = np.array([p.hold for p in paths] + [FAR])
         self.group = np.array([p.group for p in paths] + [-1])
         self.stop_sign = np.array([p.stop_sign for p in paths] + [False])
         self.inside = np.array([p.wait_inside for p in paths] + [False])
-
-
-class _Lights:
-    """The signal of each road user's path over time."""
-
-    def __init__(self, batch: Batch, group: Array):
-        self.signalised = batch.towns[0].program is not None
-        self.none = np.zeros(len(group), bool)
-        if not self.signalised:
-            return
-        programs = [town.program for town in batch.towns]
-        size = max(len(p.start) for p in programs)
-        start, green = (
-            np.stack([np.pad(getattr(p, name), (0, size - len(p.start))) for p in programs])[
-                batch.scene, group
-            ]
-            for name in ("start", "green")
-        )
-        self.cycle = np.array([p.cycle for p in programs])[batch.scene]
-        self.shift, self.green = batch.clock[batch.scene] - start, green
-        self.governed = group >= 0
-        self.crossing = 6.0 + batch.crowd.length
-
-    def _elapsed(self, time: float) -> Array:
-        return (time + self.shift) % self.cycle
-
-    def closed(self, time: float) -> Array:
-        """Who faces red."""
-        if not self.signalised:
-            return self.none
-        return self.governed & (self._elapsed(time) >= self.green + Program.YELLOW)
-
-    def yellow(self, time: float) -> Array:
-        """Who faces yellow."""
-        if not self.signalised:
-            return self.none
-        elapsed = self._elapsed(time)
-        return self.governed & (elapsed >= self.green) & (elapsed < self.green + Program.YELLOW)
-
-    def walk(self, time: float) -> Array:
-        """Which pedestrians may set out: well inside the red of the arm that they cross."""
-        if not self.signalised:
-            return ~self.none
-        elapsed = self._elapsed(time)
-        return (elapsed > self.green + Program.YELLOW + 1.0) & (elapsed < self.cycle - 9.0)
-
-
-def light_states(program: Program, group: Array, times: Array) -> Array:
-    """States int8 `[L, T]` of light groups `[L]` at `times` s in the cycle `[T]`."""
-    elapsed = (times[None, :] - program.start[group][:, None]) % program.cycle
-    green = program.green[group][:, None]
-    return np.where(
-        elapsed < green,
-        np.int8(LightState.GREEN),
-        np.where(elapsed < green + Program.YELLOW, np.int8(LightState.YELLOW), np.int8(LightState.RED)),
-    )

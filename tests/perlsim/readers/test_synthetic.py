@@ -6,6 +6,7 @@ import shapely
 
 from perlsim.errors import PerlsimError
 from perlsim.geometry.polylines import arc_lengths, wrap
+from perlsim.readers.finalize import finalize
 from perlsim.readers.synthetic import FAMILIES, SHARING, generate
 from perlsim.vocabulary import AgentType, LightState
 
@@ -282,3 +283,12 @@ def test_generating_nothing_gives_nothing():
 def test_bad_arguments_are_refused_with_a_reason(arguments):
     with pytest.raises(PerlsimError):
         list(generate(**{"num": 1, "seed": 1, **arguments}))
+
+
+def test_finalizing_finds_nothing_to_mend(scenarios):
+    for scenario in scenarios[:: 2 * len(FAMILIES) + 1]:
+        again = finalize(scenario)
+        assert not again.repairs
+        assert again.missing == scenario.missing
+        assert again.missing == (() if len(scenario.lights.position) else ("lights",))
+        assert np.array_equal(again.tracks.position, scenario.tracks.position)
