@@ -187,13 +187,21 @@ def _tracks(frames: dict[int, list[dict]], steps: int) -> Tracks:
         position[row, step] = centre[0], centre[1], centre[2] - box["extent"][2]
         heading[row, step] = -np.deg2rad(box["rotation"][2])
         valid[row, step] = True
-        speed = box.get("speed")
+        speed = _speed(box)
         moves = kinds[row] not in (AgentType.PEDESTRIAN, AgentType.STATIC)
-        if moves and isinstance(speed, int | float) and np.isfinite(speed):
+        if moves:
             velocity[row, step] = speed * np.array([np.cos(heading[row, step]), np.sin(heading[row, step])])
     size = np.array(sizes)
     size[~(np.isfinite(size) & (size > 0))] = np.nan
     return Tracks(position, heading, velocity, size, np.array(kinds, np.int8), valid, tuple(rows))
+
+
+def _speed(box: dict) -> float:
+    """Speed along the heading [m/s], NaN where it is no number ("None" is known to occur)."""
+    try:
+        return float(box["speed"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return float("nan")
 
 
 def _town(path: Path, options: ReadOptions, name: str) -> tuple[OpenDriveMap | None, HdMap | None]:

@@ -92,12 +92,18 @@ def read(path: Path, options: ReadOptions) -> Iterator[Scenario]:
     town = load_town(options.maps, log.town)
     elapsed = np.array(log.elapsed)
     steps = int((elapsed[-1] - elapsed[0]) / DT + 1e-6) + 1
+    found = False
     for idx, window in enumerate(windows(steps, DT, options.window)):
         times = elapsed[0] + DT * np.arange(window.start, window.stop)
         if ((elapsed >= times[0] - DT) & (elapsed <= times[-1] + DT)).any():
             raw = _scenario(log, times, ego_id, town, path)
             if raw is not None:
+                found = True
                 yield finalize(raw.replace(scenario_id=f"{path.stem}_{idx:04d}"))
+    if not found:
+        raise FormatError(
+            "no road user is in any frame", file=path, field="positions", remedy="nothing to import"
+        )
 
 
 def _parse(path: Path) -> _Log:

@@ -29,7 +29,8 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
             connection.execute("PRAGMA trusted_schema = OFF")
             connection.execute("PRAGMA cell_size_check = ON")
             yield connection
-    except sqlite3.Error as error:
+    # An error message that quotes a damaged schema may not be text.
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise FormatError(
             f"not a readable SQLite file: {error}", file=path, remedy="fetch the file again"
         ) from error

@@ -183,6 +183,7 @@ def test_a_log_cut_short_is_read_up_to_its_last_whole_frame(write):
         (header() + frame(1, 0.0) + frame(2, -1.0), "do not increase"),
         (header() + frame(1, float("nan")), "do not increase"),
         (header() + frame(1, 0.0, packet(6, struct.pack("<H", 9))), "do not fill"),
+        (header() + frame(1, 0.0), "no road user"),
     ],
 )
 def test_a_broken_log_is_refused_with_file_and_reason(write, data, expected):
