@@ -151,7 +151,7 @@ class _Import:
     def run(self, logs: list[LogPath], stopped: Callable[[], bool]) -> None:
         options, report = self._options, self._report
         known = {file.key for file in self._files}
-        new = [log for log in logs if (str(log.path), log.size, log.modified, options.text) not in known]
+        new = [log for log in logs if (str(log.real_path), log.size, log.modified, options.text) not in known]
         report.skipped_logs = len(logs) - len(new)
         self._progress.start(len(new))
         reading = Reading(
@@ -199,7 +199,7 @@ class _Import:
 
     def _record(self, log: LogPath, done: Done, counts: Counter[str]) -> ImportedFile:
         return ImportedFile(
-            path=str(log.path),
+            path=str(log.real_path),
             size=log.size,
             modified=log.modified,
             sha256=done.sha256,

@@ -22,12 +22,14 @@ class LogPath:
     """A log file or folder.
 
     Attributes:
-        path: absolute path.
+        path: as found from what the user named.
+        real_path: absolute, links followed.
         size: bytes; of a folder, of its data files (sensor recordings are left out).
         modified: time of the last change, ns.
     """
 
     path: Path
+    real_path: Path
     size: int
     modified: int
 
@@ -71,7 +73,8 @@ def find_logs(paths: list[str], formats: Mapping[str, Format]) -> Found:
         stats = [file.stat() for file in files]
         found.logs.append(
             LogPath(
-                path.absolute(),
+                path,
+                real,
                 sum(stat.st_size for stat in stats),
                 max((stat.st_mtime_ns for stat in stats), default=0),
             )

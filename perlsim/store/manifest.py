@@ -50,7 +50,7 @@ class ImportedFile:
     """A log file or folder that was read to its end.
 
     Attributes:
-        path: absolute path it was read from.
+        path: absolute path it was read from, links followed.
         size: bytes, of a folder those of its data files.
         modified: time of the last change, ns.
         sha256: digest of the bytes, of a folder that of its data files.

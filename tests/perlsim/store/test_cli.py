@@ -8,6 +8,7 @@ import pytest
 from fake_logs import make_scenario
 
 from perlsim.cli import main
+from perlsim.readers import FORMATS
 from perlsim.store import ScenarioStore
 
 
@@ -55,6 +56,12 @@ def test_rollout_hands_its_arguments_over_and_its_exit_code_back(monkeypatch):
     assert run("rollout", "--vmap", 8, "--agents", "idm", "--horizon", 5, "--split", "val") == 1
     (args,) = seen
     assert (args.vmap, args.agents, args.horizon, args.split, args.store) == (8, "idm", 5, "val", None)
+
+
+def test_the_help_of_import_names_every_format(capsys):
+    assert run("import", "--help") == 0
+    output = capsys.readouterr().out
+    assert [name for name in FORMATS if name not in output] == []
 
 
 def test_an_interrupted_command_ends_with_130(monkeypatch):
