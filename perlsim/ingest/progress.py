@@ -77,7 +77,7 @@ def print_totals(report: ImportReport, console: Console) -> None:
         again = f"{report.skipped_scenes} scenes of logs that had to be read again"
         line(f"already imported: {report.skipped_logs} logs, and {again}")
     line(f"repaired: {report.repaired} scenes")
-    for repair, count in report.repairs.most_common():
+    for repair, count in sorted(report.repairs.items(), key=lambda item: -item[1]):
         line(f"  {count} scenes: {repair}")
     left_out = [record for record in report.duplicates if not record.kept]
     what = "left out" if len(left_out) == len(report.duplicates) else "kept"

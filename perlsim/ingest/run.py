@@ -78,7 +78,7 @@ class ImportReport:
     skipped_logs: int = 0
     skipped_scenes: int = 0
     repaired: int = 0
-    repairs: Counter[str] = field(default_factory=Counter)
+    repairs: dict[str, int] = field(default_factory=dict)
     duplicates: list[DuplicateRecord] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
     ignored: int = 0
@@ -195,7 +195,8 @@ class _Import:
         counts["imported"] += 1
         report.imported += 1
         report.repaired += bool(summary.repairs)
-        report.repairs.update({_NUMBER.sub("N", repair) for repair in summary.repairs})
+        for kind in {_NUMBER.sub("N", repair) for repair in summary.repairs}:
+            report.repairs[kind] = report.repairs.get(kind, 0) + 1
 
     def _record(self, log: LogPath, done: Done, counts: Counter[str]) -> ImportedFile:
         return ImportedFile(

@@ -1,5 +1,6 @@
 """Importing: what is found, refused, skipped, resumed."""
 
+import json
 import os
 import random
 import signal
@@ -197,12 +198,15 @@ def test_a_signal_ends_the_import_with_130_once_what_was_read_is_written(tmp_pat
 
 
 def test_exit_codes_tell_whether_everything_was_done(tmp_path):
-    good, bad = write_log(tmp_path / "a.fake", [1]), write_log(tmp_path / "b.fake", [2], fails_at=0)
-    process = command("import", good, "-o", tmp_path / "store")
+    good = write_log(tmp_path / "a.fake", [1], repairs=["2 steps were masked"])
+    bad = write_log(tmp_path / "b.fake", [2], fails_at=0)
+    process = command("import", good, "-o", tmp_path / "store", "--json", tmp_path / "totals.json")
     assert (process.wait(60), process.stdout.read().splitlines()[0]) == (
         0,
         "imported: 1 scenes from 1 logs",
     )
+    totals = json.loads((tmp_path / "totals.json").read_text())
+    assert (totals["imported"], totals["repairs"]) == (1, {"N steps were masked": 1})
     process = command("import", bad, "-o", tmp_path / "store")
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
