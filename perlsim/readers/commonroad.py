@@ -102,7 +102,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Scenario]:
             ego=Ego(-1 if ego is None else [agent.name for agent in cast].index(ego)),
             lights=road.lights(first, tracks.num_steps),
             road=road.road,
-            recording_id=identity.rsplit("_T-", 1)[0].rsplit("_S-", 1)[0],
+            recording_id=_recording(identity),
             place=identity.split("-")[0],
             dataset="commonroad",
             start_time=first * dt,
@@ -112,6 +112,12 @@ def read(path: Path, options: ReadOptions) -> Iterator[Scenario]:
         )
         scenario = finalize(raw)
         yield scenario if problem is None else _routed(scenario, problem, path)
+
+
+def _recording(identity: str) -> str:
+    """Country, map and scene of ``USA_US101-10_1_T-1``, say: configurations of a scene share road users."""
+    place, dash, rest = identity.partition("-")
+    return place + dash + rest.split("_")[0]
 
 
 def _egos(agents: list[_Agent], problems: dict, wanted: str | None, path: Path) -> list[str | None]:

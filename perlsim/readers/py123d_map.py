@@ -225,7 +225,8 @@ def _stop_signs(zones: list[_Object], rows: list[LaneRow]) -> StopSigns:
     for zone in zones:
         if zone.features.get("stop_zone_type") != _STOP_SIGN or not len(zone.points):
             continue
-        middle = zone.points.mean(0)
+        low, high = zone.points.min(0), zone.points.max(0)
+        middle = 0.5 * (low + high)
         lanes = [index[name] for name in _names(zone.features.get("lane_ids")) if name in index]
         if not lanes:
             position.append(middle)

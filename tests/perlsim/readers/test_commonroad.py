@@ -59,7 +59,7 @@ def test_several_planning_problems_give_several_scenarios(tmp_path):
     parts = [*files.default_lanelets(), files.problem(90), files.problem(91, x=50)]
     scenarios = list(READER.read(files.write(tmp_path, *parts)))
     assert [s.scenario_id for s in scenarios] == ["XXX_Town-1_2_T-1_90", "XXX_Town-1_2_T-1_91"]
-    assert {s.recording_id for s in scenarios} == {"XXX_Town-1_2"}
+    assert {s.recording_id for s in scenarios} == {"XXX_Town-1"}
 
 
 def test_a_chosen_obstacle_becomes_the_ego_with_its_whole_track(tmp_path):

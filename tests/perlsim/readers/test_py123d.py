@@ -64,7 +64,7 @@ def test_the_map_gives_lanes_neighbours_junctions_and_signs(tmp_path):
     assert lanes.speed_limit[0] == pytest.approx(13.0)
     assert sorted(road.markings.kind.tolist()) == sorted([MarkingType.BROKEN, MarkingType.DOUBLE_SOLID])
     assert road.stop_signs.lane_idx.tolist() == [0]
-    assert road.stop_signs.position[0, 0] + scenario.origin[0] == pytest.approx(201.6, abs=0.5)
+    assert road.stop_signs.position[0, 0] + scenario.origin[0] == pytest.approx(202.0, abs=1e-4)
     assert len(road.crosswalks) == 1
 
 
