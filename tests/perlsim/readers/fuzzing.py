@@ -98,7 +98,7 @@ def _wrong_values(document, chance: random.Random) -> bytes:
             if chance.random() < 0.3:
                 del node[key]
             else:
-                node[key] = chance.choice(WRONG_VALUES)
+                node[key] = copy.deepcopy(chance.choice(WRONG_VALUES))
             break
     return json.dumps(document).encode()
 
