@@ -1,4 +1,4 @@
-"""CARLA recorder logs (``.log``), version 1, of CARLA 0.9.6 to 0.9.16.
+"""CARLA recorder logs (``.log``), version 1, as CARLA 0.9 writes them.
 
 Content: a header with the town's name, then packets of one byte id and four bytes size; per frame a start
 with the elapsed time, actors added (blueprint, attributes, transform in cm and degrees), deleted,
@@ -123,7 +123,8 @@ def _parse(path: Path) -> _Log:
         town, at = _text(data, at)
     except (struct.error, UnicodeDecodeError) as error:
         raise FormatError(f"the header is damaged: {error}", file=path, field="header") from error
-    log = _Log(town, date)
+    # Newer versions give the path of the map: "Carla/Maps/Town01".
+    log = _Log(town.rsplit("/", 1)[-1], date)
     open_frame = False
     while at < len(data):
         if at + 5 > len(data) or at + 5 + (size := struct.unpack_from("<I", data, at + 1)[0]) > len(data):

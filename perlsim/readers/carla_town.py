@@ -26,8 +26,7 @@ def _read_town(path: Path) -> opendrive.OpenDriveMap:
 
 def load_town(maps: Path | None, town: str) -> opendrive.OpenDriveMap | None:
     """The OpenDRIVE town of that name in ``maps``; None where it is not there."""
-    name = town.replace("\\", "/").rsplit("/", 1)[-1]
-    found = opendrive.find_town(maps, name) or opendrive.find_town(maps, name.removesuffix(_OPT))
+    found = opendrive.find_town(maps, town) or opendrive.find_town(maps, town.removesuffix(_OPT))
     return _read_town(found) if found else None
 
 

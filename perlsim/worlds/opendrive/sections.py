@@ -1,7 +1,7 @@
 """Roads of an OpenDRIVE map sampled into lanes: centres, widths and boundaries along each lane section.
 
-Frame: the file's own (right-handed, x east, y north, z up). Superelevation and lateral shape are ignored:
-they move the points of CARLA's towns by less than a centimetre in the plan.
+Frame: the file's own (right-handed, x east, y north, z up). Superelevation and lateral shape are ignored;
+CARLA's own map of its towns agrees to a centimetre without them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ Array = np.ndarray
 
 CHORD_ERROR = 0.01  # m, largest distance between a sampled line and the curve it stands for
 MAX_SPACING = 5.0  # m between samples
+MIN_SPACING = 0.05  # m: what asks for more is a broken record, not a bend of radius under half a metre
 MIN_SECTION = 0.01  # m, shorter lane sections hold no lanes; their links are passed through
 MIN_WIDTH = 0.05  # m, a lane that is nowhere wider is not there
 MIN_LANE_WIDTH = 0.5  # m, one that is nowhere wider belongs to the drivable area, but nobody drives in it
 _FAR = 1e8  # m
-_MAX_SAMPLES = 100_000  # of one lane section: a broken curvature or length, not a road
+_MAX_SAMPLES = 50_000  # of one lane section: a broken curvature or length, not a road
 
 # Lane types (1.4 and later) on which wheels belong; all others (sidewalk, median, curb, ...) are left out.
 LANE_TYPES = {
@@ -260,7 +261,7 @@ class SampledRoad:
                     reach = reach + np.abs(curve.at(at, record_at=middle))
                     drift = drift + np.abs(curve.at(at, order=1, record_at=middle))
         largest = bend * (1 + bend * reach) + 2 * bend * drift + second
-        spacing = np.minimum(MAX_SPACING, np.sqrt(8 * CHORD_ERROR / np.maximum(largest, 1e-12)))
+        spacing = np.clip(np.sqrt(8 * CHORD_ERROR / np.maximum(largest, 1e-12)), MIN_SPACING, MAX_SPACING)
         count = np.ceil((high - low) / spacing)
         if not count.sum() < _MAX_SAMPLES:
             raise FormatError(

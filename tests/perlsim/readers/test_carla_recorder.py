@@ -166,6 +166,18 @@ def test_far_and_flat_props_are_left_out(write):
     assert scenario.tracks.kind.tolist() == [AgentType.VEHICLE, AgentType.STATIC]
 
 
+@pytest.mark.parametrize("name", ["Carla/Maps/Town01", "Town01_Opt"])
+def test_the_town_is_found_under_any_of_its_names(write, real_data, name):
+    data = car_log(UNEVEN).replace(text("Town01"), text(name), 1)
+    scenario = read_one(write(data), maps=real_data / "maps")
+    assert len(scenario.road.lanes) and scenario.place == name.rsplit("/", 1)[-1]
+
+
+def test_a_town_name_that_leads_elsewhere_finds_no_map(write, real_data):
+    data = car_log(UNEVEN).replace(text("Town01"), text("*"), 1)
+    assert not len(read_one(write(data), maps=real_data / "maps").road.lanes)
+
+
 def test_a_log_cut_short_is_read_up_to_its_last_whole_frame(write):
     data = car_log(UNEVEN)
     scenario = read_one(write(data[: len(data) // 2]))
