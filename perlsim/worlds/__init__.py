@@ -1,0 +1,1 @@
+"""Route-based worlds: OpenDRIVE lane graphs, route files and scripted scenario families."""
