@@ -53,7 +53,7 @@ class Py123dLog:
         if (folder / EGO_FILE).is_file():
             self._poses, self._vehicle = _read_ego(folder / EGO_FILE)
             stamps = self._poses.stamps
-        self._boxes, self._unlabelled = _NO_BOXES, 0
+        self._boxes, self._unlabelled, self._untimed = _NO_BOXES, 0, 0
         source = folder / EGO_FILE
         if (folder / BOXES_FILE).is_file():
             source = folder / BOXES_FILE
@@ -64,6 +64,7 @@ class Py123dLog:
             timed = (stamps >= self._poses.stamps[0]) & (stamps <= self._poses.stamps[-1])
             if not timed.any():
                 raise FormatError("ego poses and boxes share no time", file=source, field="timestamp_us")
+            self._untimed = int(np.count_nonzero(~timed))
             first, last = np.flatnonzero(timed)[[0, -1]]
             self._boxes = self._boxes.between(first, last + 1)
             stamps = stamps[first : last + 1]
@@ -81,6 +82,10 @@ class Py123dLog:
         if part.num_empty:
             repairs.append(
                 f"{part.num_empty} of {last - first} frames are missing: interpolated where possible"
+            )
+        if self._untimed:
+            repairs.append(
+                f"{self._untimed} frames of the log outside the time of the ego poses were left out"
             )
         if self._unlabelled:
             repairs.append(f"{self._unlabelled} boxes of the log have an unknown label: kept as UNKNOWN")
