@@ -20,9 +20,10 @@ from perlsim.geometry.cells import CellTable
 X, Y, Z, COS, SIN, VX, VY, VALID = range(8)
 # Rows of `ScenarioBank.stop_lines`; a line with half width 0 is padding.
 LINE_X, LINE_Y, LINE_COS, LINE_SIN, LINE_HALF_WIDTH, LINE_Z, LINE_IS_SIGN = range(7)
-# Columns of segments in the cell tables, after x0, y0, x1, y1, z.
-MARKING_KIND = 5
-LANE_HALF_WIDTH, LANE_SPEED_LIMIT, LANE_CODE = 5, 6, 7
+# Columns of segments in the cell tables, after those that every table has. `MARKING_*` and `LANE_CODE` are int32 in
+# float32 bits: sets ``1 << MarkingType`` by the side that the line is seen from, and 2 · lane index + in a junction.
+MARKING_FROM_LEFT, MARKING_FROM_RIGHT = 6, 7
+LANE_HALF_WIDTH, LANE_CODE = 6, 7
 # Seconds between the steps of a bank (DESIGN: outcomes and agents at 10 Hz).
 STEP = 0.1
 # Spacing of points of routes and driven paths [m].
@@ -93,9 +94,8 @@ class ScenarioBank:
         light_state: int8 ``[S, T, L]``, `LightState`; of stop signs UNKNOWN.
         has_edges: bool ``[S]``, whether the drivable area is known.
         edges: lookup of road edges.
-        markings: lookup of lane markings; column 5 the `MarkingType`.
-        lanes: lookup of lane centre lines; columns 5 to 7: half width [m], speed limit [m/s, 0 unknown], and
-            2 · lane index + (1 in a junction).
+        markings: lookup of lane markings; see ``MARKING_*``.
+        lanes: lookup of lane centre lines; see ``LANE_*``, half widths in m.
     """
 
     tracks: jax.Array

@@ -9,9 +9,10 @@ import numpy as np
 from perlsim.bank import LINE_HALF_WIDTH, PATH_SPACING, STEP, BankInfo, HostBank, ScenarioBank
 from perlsim.errors import PerlsimError
 from perlsim.geometry.cell_build import Cells, Grid, fill_cells, join_tables, mark_drivable, segments_of
-from perlsim.geometry.cells import OVERFLOW
+from perlsim.geometry.cells import BLOCK, OVERFLOW
 from perlsim.geometry.polylines import arc_lengths, interpolate, project
 from perlsim.scenario import Scenario
+from perlsim.vocabulary import MarkingType
 
 # Size of lookup cells [m] and the most segments that one may hold, by table. A cell of edges holds what crosses it;
 # of markings what a footprint centred in it can touch; of lanes what can have it within its width.
@@ -286,21 +287,37 @@ def _road_tables(scenarios, tracks, paths, reach: float):
         low, high = _extent(scenario, track, path)
         road, lanes = scenario.road, scenario.road.lanes
         edges = segments_of(road.edges)
-        code = 2.0 * np.arange(len(lanes)) + lanes.in_junction
-        limit = np.nan_to_num(lanes.speed_limit)
-        centres = segments_of(lanes.centre, lanes.width / 2, limit, code)
+        centres = segments_of(lanes.centre, lanes.width / 2, _as_bits(2 * np.arange(len(lanes)) + lanes.in_junction))
         cells = fill_cells(Grid.over(low, high, EDGE_CELL), edges, 0.0, EDGE_CAPACITY)
         mark_drivable(cells, edges, centres)
         parts["edges"].append(cells)
-        markings = segments_of(road.markings.line, road.markings.kind)
+        markings = segments_of(road.markings.line, *_marking_bits(road.markings.kind))
         parts["markings"].append(fill_cells(Grid.over(low, high, MARKING_CELL), markings, reach, MARKING_CAPACITY))
         parts["lanes"].append(fill_cells(Grid.over(low, high, LANE_CELL), centres, LANE_REACH, LANE_CAPACITY))
     tables = {}
     for name, cells in parts.items():
         fullest = max(int(part.index[:, 1].max(initial=0)) for part in cells)
-        tables[name] = join_tables(cells, max(4, -4 * (-fullest // 4)))
+        tables[name] = join_tables(cells, max(BLOCK, -BLOCK * (-fullest // BLOCK)))
     overflow = sum(int((part.index[:, 2] & OVERFLOW > 0).sum()) for cells in parts.values() for part in cells)
     return tables, overflow
+
+
+def _as_bits(values: np.ndarray) -> np.ndarray:
+    """Integers as the float32 numbers of the same bits; float64 holds every float32 exactly."""
+    return np.asarray(values, np.int32).view(np.float32).astype(np.float64)
+
+
+def _marking_bits(kind: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sets ``1 << MarkingType`` of lines as seen from their left and from their right.
+
+    A line that is solid on one side only counts as the kind that faces the viewer.
+    """
+    left, right = kind.astype(np.int64), kind.astype(np.int64)
+    left = np.where(kind == MarkingType.SOLID_BROKEN, MarkingType.SOLID, left)
+    right = np.where(kind == MarkingType.SOLID_BROKEN, MarkingType.BROKEN, right)
+    left = np.where(kind == MarkingType.BROKEN_SOLID, MarkingType.BROKEN, left)
+    right = np.where(kind == MarkingType.BROKEN_SOLID, MarkingType.SOLID, right)
+    return _as_bits(1 << left), _as_bits(1 << right)
 
 
 def _extent(scenario: Scenario, track: _Tracks, path: _Paths) -> tuple[np.ndarray, np.ndarray]:

@@ -60,10 +60,15 @@ def corners(box: Box) -> tuple[tuple[jax.Array, jax.Array], ...]:
     )
 
 
-def segment_touches_box(x0, y0, x1, y1, box: Box) -> jax.Array:
-    """Whether the segment (x0, y0)–(x1, y1) meets the box (closed sets), by separating axes."""
-    mid_x, mid_y = 0.5 * (x0 + x1) - box.x, 0.5 * (y0 + y1) - box.y
-    half_x, half_y = 0.5 * (x1 - x0), 0.5 * (y1 - y0)
+def segment_touches_box(mid_x, mid_y, half_x, half_y, box: Box) -> jax.Array:
+    """Whether a segment meets the box (closed sets), by separating axes.
+
+    Args:
+        mid_x, mid_y: its middle [m].
+        half_x, half_y: from its middle to its end [m].
+        box: the box.
+    """
+    mid_x, mid_y = mid_x - box.x, mid_y - box.y
     mid_along = mid_x * box.cos + mid_y * box.sin
     mid_across = mid_y * box.cos - mid_x * box.sin
     half_along = half_x * box.cos + half_y * box.sin

@@ -98,7 +98,7 @@ def fill_cells(grid: Grid, segments: np.ndarray, reach: float, capacity: int) ->
     index = np.zeros((count_cells, 4), np.int64)
     index[:, 3] = _ONE_LEVEL
     if not len(segments):
-        return Cells(grid, index, segments.astype(np.float32))
+        return Cells(grid, index, _by_middle(segments))
     shapes = shapely.linestrings(segments[:, :4].reshape(-1, 2, 2))
     cell, segment = shapely.STRtree(shapes).query(grid.boxes(), predicate="dwithin", distance=reach + _BORDER)
     distance = shapely.distance(shapely.points(grid.centres()[cell]), shapes[segment])
@@ -110,7 +110,7 @@ def fill_cells(grid: Grid, segments: np.ndarray, reach: float, capacity: int) ->
     index[:, 2] = np.where(count > capacity, OVERFLOW, 0)
     index[:, 1] = np.minimum(count, capacity)
     index[:, 0] = np.cumsum(index[:, 1]) - index[:, 1]
-    return Cells(grid, index, segments[segment[keep]].astype(np.float32))
+    return Cells(grid, index, _by_middle(segments[segment[keep]]))
 
 
 def mark_drivable(cells: Cells, edges: np.ndarray, lanes: np.ndarray) -> None:
@@ -128,7 +128,7 @@ def mark_drivable(cells: Cells, edges: np.ndarray, lanes: np.ndarray) -> None:
     known = np.isfinite(low)
     single = ~known | (high - low < LEVEL_HEIGHT)
     side, height = _side_of_nearest(centres, edges)
-    middle = np.where(known, (low + high) / 2, height)
+    middle = np.where(known, (np.where(known, low, 0) + np.where(known, high, 0)) / 2, height)
     cells.index[:, 2] |= np.where(side & single, INSIDE_LOWER | INSIDE_UPPER, 0)
     # The nearest edge belongs to another level: ask again among the edges of the cell's own.
     for cell in np.flatnonzero(single & known & (np.abs(height - middle) >= LEVEL_HEIGHT)):
@@ -181,6 +181,14 @@ def _across(points: np.ndarray, segments: np.ndarray) -> np.ndarray:
     direction = segments[:, 2:4] - segments[:, :2]
     offset = points - segments[:, :2]
     return (direction[:, 0] * offset[:, 1] - direction[:, 1] * offset[:, 0]) / np.hypot(*direction.T)
+
+
+def _by_middle(segments: np.ndarray) -> np.ndarray:
+    """Segments with middle, unit direction and half length for their end points, as a `CellTable` holds them."""
+    chord = segments[:, 2:4] - segments[:, :2]
+    length = np.hypot(*chord.T)[:, None]
+    middle = (segments[:, :2] + segments[:, 2:4]) / 2
+    return np.concatenate([middle, chord / length, length / 2, segments[:, 4:]], 1).astype(np.float32)
 
 
 def join_tables(parts: list[Cells], capacity: int) -> CellTable:

@@ -4,15 +4,17 @@ A `CellTable` lays a square grid over each scenario. A cell holds, *by value* an
 array, every segment within a fixed reach of it, so a lookup is one read of the grid and one read of ``capacity``
 consecutive rows. `perlsim.geometry.cell_build` makes tables on the host.
 
-Segments hold x0, y0, x1, y1 [m], z [m], then what the kind of table adds. All functions look up one point of one
-scenario; callers vmap.
+A segment is its middle x, y [m], its unit direction x, y, half its length [m] and its height z [m], then what the
+kind of table adds: with these no lookup divides or takes a root, which would keep a compiler from fusing it into one
+kernel. All functions look up one point of one scenario; callers vmap.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +22,8 @@ from jax import lax
 
 from perlsim.geometry.numerics import safe_sqrt
 
+# Columns of every table's segments.
+MID_X, MID_Y, DIR_X, DIR_Y, HALF_LENGTH, HEIGHT = range(6)
 # Two levels of a road (a bridge and what passes under it) are told apart from this height difference on [m].
 LEVEL_HEIGHT = 3.0
 
@@ -29,9 +33,11 @@ INSIDE_UPPER = 2
 OVERFLOW = 4
 OUTSIDE_GRID = 8
 
-# Distances [m, relative] below which two segments count as equally near, for float32 at 1 km from the origin.
-_TIE_RELATIVE = 1e-4
-_TIE_SQUARED = 1e-6
+# Of two equally near segments the one whose line is farther must win, by more than float32 rounds at 1 km from the
+# origin: share of the squared distance to the line that is taken off. Errs by 0.5 mm a metre.
+_TIE = 1e-3
+# Segments folded by one kernel; capacities are multiples of it.
+BLOCK = 8
 
 
 @partial(
@@ -64,9 +70,9 @@ class CellTable:
 
 
 class Cell(NamedTuple):
-    """What a lookup returns: ``segments`` ``[capacity, F]`` of which the first ``count`` are the cell's own."""
+    """What a lookup returns: where the cell's segments begin in its table, how many they are, and its flags."""
 
-    segments: jax.Array
+    first: jax.Array
     count: jax.Array
     flags: jax.Array
     level_height: jax.Array
@@ -74,56 +80,89 @@ class Cell(NamedTuple):
 
 def lookup(table: CellTable, scenario_idx: jax.Array, x: jax.Array, y: jax.Array) -> Cell:
     """The cell under the point (x, y) [m, scenario frame] of scenario ``scenario_idx``."""
-    column = jnp.floor((x - table.origin[scenario_idx, 0]) / table.cell_size)
-    row = jnp.floor((y - table.origin[scenario_idx, 1]) / table.cell_size)
+    column = jnp.floor((x - table.origin[scenario_idx, 0]) * (1.0 / table.cell_size))
+    row = jnp.floor((y - table.origin[scenario_idx, 1]) * (1.0 / table.cell_size))
     count = table.num_cells[scenario_idx]
     inside = (column >= 0) & (column < count[0]) & (row >= 0) & (row < count[1])
     cell = table.first_cell[scenario_idx] + column.astype(jnp.int32) * count[1] + row.astype(jnp.int32)
     entry = table.index[jnp.where(inside, cell, 0)]
-    start = (entry[0], jnp.int32(0))
-    segments = lax.dynamic_slice(table.segments, start, (table.capacity, table.segments.shape[1]))
-    return Cell(segments, entry[1], entry[2], entry[3].astype(jnp.float32) * 0.01)
+    return Cell(entry[0], entry[1], entry[2], entry[3].astype(jnp.float32) * 0.01)
+
+
+def fold(
+    table: CellTable, cell: Cell, update: Callable[[Any, jax.Array, jax.Array, Any], Any], initial: Any
+) -> Any:
+    """Folds ``update`` over the segments of a cell.
+
+    A loop over blocks of `BLOCK`, unrolled inside: short enough to compile fast, and one kernel a block.
+
+    Args:
+        table, cell: where the segments are.
+        update: ``(carry, segment [F], is the cell's own, rank in the cell) -> carry``.
+        initial: carry.
+    """
+
+    def block(index, carry):
+        start = (cell.first + BLOCK * index, jnp.int32(0))
+        segments = lax.dynamic_slice(table.segments, start, (BLOCK, table.segments.shape[1]))
+        for k in range(BLOCK):
+            rank = BLOCK * index + k
+            carry = update(carry, segments[k], rank < cell.count, rank)
+        return carry
+
+    return lax.fori_loop(0, table.capacity // BLOCK, block, initial)
 
 
 def nearest_on_segment(x, y, segment) -> tuple[jax.Array, jax.Array]:
-    """Squared distance [m²] from a point to a segment, and signed distance to its line (left positive) [m]."""
-    x0, y0 = segment[0], segment[1]
-    dx, dy = segment[2] - x0, segment[3] - y0
-    px, py = x - x0, y - y0
-    inverse = lax.rsqrt(jnp.maximum(dx * dx + dy * dy, 1e-12))
-    ux, uy = dx * inverse, dy * inverse
-    along = px * ux + py * uy
-    beyond = along - jnp.clip(along, 0.0, dx * ux + dy * uy)
-    across = ux * py - uy * px
+    """Squared distance [m²] from a point to a segment, and signed distance to its line [m], left positive."""
+    px, py = x - segment[MID_X], y - segment[MID_Y]
+    along = px * segment[DIR_X] + py * segment[DIR_Y]
+    across = py * segment[DIR_X] - px * segment[DIR_Y]
+    beyond = jnp.maximum(jnp.abs(along) - segment[HALF_LENGTH], 0.0)
     return beyond * beyond + across * across, across
 
 
-def signed_edge_distance(cell: Cell, x: jax.Array, y: jax.Array, z: jax.Array) -> jax.Array:
-    """Distance to the nearest road edge of the point's own cell [m], positive on the drivable side.
+def sort_key(value: jax.Array, low_bits: jax.Array | int, num_bits: int) -> jax.Array:
+    """An int32 that orders like a non-negative float32, with a small integer in its lowest bits.
 
-    The sign is that of the nearest edge; where two share the nearest vertex, that of the one whose line is farther.
-    Its magnitude is exact as far as the nearest edge passes through the cell; where no edge of the point's level
-    does, the result is ±inf.
+    One carried number instead of two keeps a fold in one kernel; the value loses ``num_bits`` of its 24.
+    """
+    return (lax.bitcast_convert_type(value, jnp.int32) & ~((1 << num_bits) - 1)) | low_bits
+
+
+# Larger than the key of any distance.
+NO_KEY = 0x7F000000
+
+
+def signed_edge_distance(
+    table: CellTable, scenario_idx: jax.Array, x: jax.Array, y: jax.Array, z: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Distance to the nearest road edge that crosses the point's cell, and the cell's flags.
+
+    The sign is that of the nearest edge; where two share the nearest vertex, that of the one whose line is
+    farther.
 
     Args:
-        cell: cell under the point, from a table of road edges.
+        table: of road edges, drivable on their left.
+        scenario_idx: scenario.
         x, y, z: point [m]; edges at another level (`LEVEL_HEIGHT`) are not seen.
+
+    Returns:
+        Distance [m] to 1 mm, positive on the drivable side, ±inf where no edge of the point's level crosses the
+        cell; int32 flags.
     """
-    best = jnp.float32(jnp.inf)
-    side = jnp.float32(0.0)
-    for k in range(cell.segments.shape[0]):
-        segment = cell.segments[k]
+    cell = lookup(table, scenario_idx, x, y)
+
+    def update(key, segment, own, rank):
         squared, across = nearest_on_segment(x, y, segment)
-        seen = (k < cell.count) & (jnp.abs(segment[4] - z) < LEVEL_HEIGHT)
-        squared = jnp.where(seen, squared, jnp.inf)
-        tie = squared <= best * (1 + _TIE_RELATIVE) + _TIE_SQUARED
-        closer = squared < best * (1 - _TIE_RELATIVE) - _TIE_SQUARED
-        take = seen & (closer | (tie & (jnp.abs(across) > jnp.abs(side))))
-        side = jnp.where(take, across, side)
-        best = jnp.minimum(best, squared)
-    bit = jnp.where(z > cell.level_height, INSIDE_UPPER, INSIDE_LOWER)
-    flag_inside = (cell.flags & bit) != 0
-    found = jnp.isfinite(best)
-    inside = jnp.where(found, side >= 0, flag_inside)
-    distance = jnp.where(found, safe_sqrt(jnp.where(found, best, 1.0)), jnp.inf)
-    return jnp.where(inside, distance, -distance)
+        seen = own & (jnp.abs(segment[HEIGHT] - z) < LEVEL_HEIGHT)
+        metric = squared - _TIE * across * across + 1e-9
+        outside = (across < 0).astype(jnp.int32)
+        return jnp.minimum(key, jnp.where(seen, sort_key(metric, outside, 1), NO_KEY))
+
+    key = fold(table, cell, update, jnp.int32(NO_KEY))
+    found = key < NO_KEY
+    level = jnp.where(z > cell.level_height, INSIDE_UPPER, INSIDE_LOWER)
+    inside = jnp.where(found, (key & 1) == 0, (cell.flags & level) != 0)
+    distance = jnp.where(found, safe_sqrt(lax.bitcast_convert_type(key & ~1, jnp.float32)), jnp.inf)
+    return jnp.where(inside, distance, -distance), cell.flags

@@ -40,7 +40,7 @@ class AgentModel(Protocol):
     def act(
         self, memory: Any, scene: Scene, state: SimState, ego_future: EgoFuture, key: jax.Array
     ) -> tuple[Any, jax.Array]:
-        """Memory and road users ``[8, A]`` one step on; slot 0 is overwritten with the simulated ego."""
+        """Memory and road users ``[8, A]`` one step on; slot 0 is not looked at."""
         ...
 
 

@@ -131,24 +131,26 @@ def _bearing(pose: Pose, plan: Plan, aim: jax.Array) -> jax.Array:
     x, y = to_frame(pose.x, pose.y, plan.anchor[0], plan.anchor[1], plan.anchor[2], plan.anchor[3])
     cos = pose.cos * plan.anchor[2] + pose.sin * plan.anchor[3]
     sin = pose.sin * plan.anchor[2] - pose.cos * plan.anchor[3]
-    place = project_on_path(plan.path, x, y) + aim / plan.spacing
+    place = project_on_path(plan.path, plan.spacing, x, y) + aim / plan.spacing
     aim_x, aim_y = point_on_path(plan.path, place)
     ahead, left = to_frame(aim_x, aim_y, x, y, cos, sin)
     return safe_arctan2(left, ahead)
 
 
-def project_on_path(path: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+def project_on_path(path: jax.Array, spacing: jax.Array | float, x: jax.Array, y: jax.Array) -> jax.Array:
     """Place of the nearest point of an evenly spaced path ``[W, 2]``, in units of its spacing.
 
     Negative before its start and above W − 1 beyond its end, where it goes on straight.
     """
-    best = jnp.float32(jnp.inf)
+    best = jnp.float32(1e12)
     place = jnp.float32(0.0)
     last = path.shape[0] - 2
+    # By the nominal spacing, not each chord's own length: one division for all.
+    scale = 1.0 / (spacing * spacing)
     for k in range(last + 1):
         dx, dy = path[k + 1, 0] - path[k, 0], path[k + 1, 1] - path[k, 1]
         px, py = x - path[k, 0], y - path[k, 1]
-        share = (px * dx + py * dy) / jnp.maximum(dx * dx + dy * dy, 1e-9)
+        share = (px * dx + py * dy) * scale
         low, high = (-jnp.inf if k == 0 else 0.0), (jnp.inf if k == last else 1.0)
         share = jnp.clip(share, low, high)
         ex, ey = px - share * dx, py - share * dy

@@ -12,9 +12,9 @@ from jax import lax
 from perlsim.bank import COS, PATH_SPACING, SIN, STEP, VALID, VX, VY, X, Y, Z, Scene
 from perlsim.geometry.boxes import Box, box_gap
 from perlsim.geometry.cells import LEVEL_HEIGHT
-from perlsim.geometry.numerics import safe_norm, safe_sqrt, wrap_angle
+from perlsim.geometry.numerics import safe_norm, wrap_angle
 from perlsim.sim.agents import AgentModel, EgoFuture
-from perlsim.sim.control import control, controller_of
+from perlsim.sim.control import control, controller_of, point_on_path, project_on_path
 from perlsim.sim.outcomes import bits, contact_outcome, road_outcome, stop_line_events
 from perlsim.sim.types import TERMINAL, Event, Outcome, Plan, Pose, SimState, has
 from perlsim.sim.vehicle import PHYSICS_STEP, Vehicle, carla_vehicle, drive, logged_vehicle
@@ -72,7 +72,7 @@ def init(config: SimConfig, agents: AgentModel, scene: Scene, start: jax.Array, 
     key, agent_key = jax.random.split(key)
     start = jnp.asarray(start, jnp.int32)
     ego = logged_pose(scene, start)
-    rows = _with_ego(scene.agents_at(start), ego)
+    rows = scene.agents_at(start)
     sizes = scene.bank.boxes[scene.idx]
     own = Box(ego.x, ego.y, ego.cos, ego.sin, sizes[0, 0], sizes[1, 0])
     slots = jnp.arange(rows.shape[1])
@@ -113,7 +113,6 @@ def step(
     half_length, half_width = sizes[0, 0], sizes[1, 0]
     road = road_outcome(scene, ego, half_length, half_width)
     ego = ego._replace(z=road.z)
-    rows = _with_ego(rows, ego)
     exposed = road.over_line | has(road.events, Event.OFF_ROAD)
     contact = contact_outcome(scene, rows, ego, half_length, half_width, 0, state.collided, exposed)
     lights = scene.lights_at(state.step + 1)
@@ -172,19 +171,24 @@ def _drive(config: SimConfig, scene: Scene, state: SimState, plan: Plan) -> tupl
     controller, vehicle = controller_of(config.controller), ego_vehicle(config, scene)
     last = plan.target_speed.shape[0] - 1
     target_speed = plan.target_speed[jnp.minimum(state.plan_age, last)]
-    pose, memory = state.ego, state.control
-    for _ in range(SUBSTEPS):
+
+    def physics(carry, _):
+        pose, memory = carry
         controls, memory = control(controller, memory, pose, plan, target_speed)
-        pose = drive(pose, controls, vehicle)
+        return (drive(pose, controls, vehicle), memory), None
+
+    # A loop, not unrolled: it keeps physics and outcomes in kernels of their own, which compile and run faster.
+    (pose, memory), _ = lax.scan(physics, (state.ego, state.control), None, length=SUBSTEPS)
     return pose, memory
 
 
-def _with_ego(rows: jax.Array, ego: Pose) -> jax.Array:
+def with_ego(state: SimState) -> jax.Array:
     """Road users ``[8, A]`` with the simulated ego in slot 0."""
+    ego = state.ego
     own = jnp.stack(
         [ego.x, ego.y, ego.z, ego.cos, ego.sin, ego.speed * ego.cos, ego.speed * ego.sin, jnp.float32(1.0)]
     )
-    return jnp.where(jnp.arange(rows.shape[1]) == 0, own[:, None], rows)
+    return jnp.where(jnp.arange(state.agents.shape[1]) == 0, own[:, None], state.agents)
 
 
 def _follow_route(scene: Scene, ego: Pose, arc: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -193,15 +197,9 @@ def _follow_route(scene: Scene, ego: Pose, arc: jax.Array) -> tuple[jax.Array, j
     window = min(_ROUTE_WINDOW, route.shape[1])
     first = jnp.clip(jnp.floor(arc / PATH_SPACING).astype(jnp.int32) - 1, 0, route.shape[1] - window)
     points = lax.dynamic_slice(route, (scene.idx, first, jnp.int32(0)), (1, window, 2))[0]
-    best, place = jnp.float32(jnp.inf), jnp.float32(0.0)
-    for k in range(window - 1):
-        dx, dy = points[k + 1, 0] - points[k, 0], points[k + 1, 1] - points[k, 1]
-        px, py = ego.x - points[k, 0], ego.y - points[k, 1]
-        share = jnp.clip((px * dx + py * dy) / jnp.maximum(dx * dx + dy * dy, 1e-9), 0.0, 1.0)
-        squared = (px - share * dx) ** 2 + (py - share * dy) ** 2
-        place = jnp.where(squared < best, k + share, place)
-        best = jnp.minimum(best, squared)
-    return (first + place) * PATH_SPACING, safe_sqrt(best)
+    place = project_on_path(points, PATH_SPACING, ego.x, ego.y)
+    near_x, near_y = point_on_path(points, place)
+    return (first + place) * PATH_SPACING, safe_norm(ego.x - near_x, ego.y - near_y)
 
 
 def _nearest_route_arc(scene: Scene, ego: Pose) -> jax.Array:

@@ -7,10 +7,12 @@ a lane line or off the road; a contact from behind, or while standing, is not.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from perlsim.bank import (
     LANE_CODE,
@@ -22,7 +24,6 @@ from perlsim.bank import (
     LINE_X,
     LINE_Y,
     LINE_Z,
-    MARKING_KIND,
     VALID,
     VX,
     VY,
@@ -31,12 +32,18 @@ from perlsim.bank import (
 )
 from perlsim.geometry.boxes import Box, box_gap, corners, segment_touches_box
 from perlsim.geometry.cells import (
+    DIR_X,
+    DIR_Y,
+    HEIGHT,
     LEVEL_HEIGHT,
+    NO_KEY,
     OUTSIDE_GRID,
     OVERFLOW,
+    fold,
     lookup,
     nearest_on_segment,
     signed_edge_distance,
+    sort_key,
 )
 from perlsim.geometry.numerics import to_frame
 from perlsim.sim.types import Event, Pose
@@ -50,6 +57,8 @@ _BEHIND_COS = -0.8660254
 STOP_DISTANCE = 5.0
 
 _BROKEN = (1 << MarkingType.BROKEN) | (1 << MarkingType.DOUBLE_BROKEN)
+# Bits that hold a segment's rank in its cell: the capacity of cells is at most 64.
+_RANK_BITS = 6
 _PEDESTRIANS = (AgentType.PEDESTRIAN, AgentType.CYCLIST)
 
 
@@ -92,37 +101,30 @@ def road_outcome(scene: Scene, pose: Pose, half_length: jax.Array, half_width: j
 
 def _off_road(scene: Scene, box: Box, z: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Whether a corner is off the drivable area, and doubts about that."""
-    table = scene.bank.edges
-    off = jnp.bool_(False)
-    flags = jnp.int32(0)
-    for x, y in corners(box):
-        cell = lookup(table, scene.idx, x, y)
-        off |= signed_edge_distance(cell, x, y, z) < 0
-        flags |= cell.flags
+
+    x, y = (jnp.stack(values) for values in zip(*corners(box), strict=True))
+    at = partial(signed_edge_distance, scene.bank.edges, scene.idx, z=z)
+    distance, flags = jax.vmap(at)(x, y)
     known = scene.bank.has_edges[scene.idx]
-    doubt = bits((flags & OVERFLOW) != 0, Event.LOOKUP_OVERFLOW)
-    doubt |= bits((flags & OUTSIDE_GRID) != 0, Event.LEFT_MAP)
-    return off & known, doubt
+    doubt = bits(((flags & OVERFLOW) != 0).any(), Event.LOOKUP_OVERFLOW)
+    doubt |= bits(((flags & OUTSIDE_GRID) != 0).any(), Event.LEFT_MAP)
+    return (distance < 0).any() & known, doubt
 
 
 def _touched_markings(scene: Scene, box: Box, z: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Set of the kinds of marking under the footprint, as bits ``1 << MarkingType``, and doubts.
+    """Set of the kinds of marking under the footprint, as bits ``1 << MarkingType``, and doubts."""
+    table = scene.bank.markings
+    cell = lookup(table, scene.idx, box.x, box.y)
 
-    A line solid on one side only counts as the kind that faces the box centre.
-    """
-    cell = lookup(scene.bank.markings, scene.idx, box.x, box.y)
-    touched = jnp.int32(0)
-    for k in range(cell.segments.shape[0]):
-        x0, y0, x1, y1, height, kind = (cell.segments[k, column] for column in range(6))
-        touches = (k < cell.count) & (jnp.abs(height - z) < LEVEL_HEIGHT)
-        touches &= segment_touches_box(x0, y0, x1, y1, box)
-        left = (x1 - x0) * (box.y - y0) - (y1 - y0) * (box.x - x0) > 0
-        mixed = (kind == MarkingType.SOLID_BROKEN) | (kind == MarkingType.BROKEN_SOLID)
-        facing_solid = (kind == MarkingType.SOLID_BROKEN) == left
-        kind = jnp.where(
-            mixed, jnp.where(facing_solid, float(MarkingType.SOLID), float(MarkingType.BROKEN)), kind
-        )
-        touched |= jnp.where(touches, jnp.left_shift(jnp.int32(1), kind.astype(jnp.int32)), 0)
+    def update(touched, segment, own, rank):
+        mid_x, mid_y, dir_x, dir_y, half_length, height, from_left, from_right = (segment[i] for i in range(8))
+        touches = own & (jnp.abs(height - z) < LEVEL_HEIGHT)
+        touches &= segment_touches_box(mid_x, mid_y, half_length * dir_x, half_length * dir_y, box)
+        left = dir_x * (box.y - mid_y) - dir_y * (box.x - mid_x) > 0
+        kinds = lax.bitcast_convert_type(jnp.where(left, from_left, from_right), jnp.int32)
+        return touched | jnp.where(touches, kinds, 0)
+
+    touched = fold(table, cell, update, jnp.int32(0))
     return touched, bits((cell.flags & OVERFLOW) != 0, Event.LOOKUP_OVERFLOW)
 
 
@@ -131,24 +133,27 @@ def _lane_direction(scene: Scene, pose: Pose) -> tuple[jax.Array, jax.Array]:
 
     An overflowing cell of lanes holds the nearest of them, so it raises no doubt.
     """
-    cell = lookup(scene.bank.lanes, scene.idx, pose.x, pose.y)
-    along, against = jnp.bool_(False), jnp.bool_(False)
-    best, z = jnp.float32(jnp.inf), pose.z
-    for k in range(cell.segments.shape[0]):
-        segment = cell.segments[k]
+    table = scene.bank.lanes
+    cell = lookup(table, scene.idx, pose.x, pose.y)
+    along, against = 1, 2
+
+    def update(carry, segment, own, rank):
+        found, nearest = carry
         squared, _ = nearest_on_segment(pose.x, pose.y, segment)
-        seen = (k < cell.count) & (jnp.abs(segment[4] - pose.z) < LEVEL_HEIGHT)
+        seen = own & (jnp.abs(segment[HEIGHT] - pose.z) < LEVEL_HEIGHT)
         within = seen & (squared <= segment[LANE_HALF_WIDTH] * segment[LANE_HALF_WIDTH])
-        dx, dy = segment[2] - segment[0], segment[3] - segment[1]
-        ahead = dx * pose.cos + dy * pose.sin
-        in_junction = jnp.floor(segment[LANE_CODE] * 0.5) * 2 != segment[LANE_CODE]
-        along |= within & ((ahead > 0) | in_junction)
+        ahead = segment[DIR_X] * pose.cos + segment[DIR_Y] * pose.sin
+        in_junction = (lax.bitcast_convert_type(segment[LANE_CODE], jnp.int32) & 1) != 0
+        found |= jnp.where(within & ((ahead > 0) | in_junction), along, 0)
         # Opposed by more than 120°.
-        against |= within & (ahead < 0) & (4 * ahead * ahead > dx * dx + dy * dy)
-        nearer = seen & (squared < best)
-        z = jnp.where(nearer, segment[4], z)
-        best = jnp.where(nearer, squared, best)
-    return against & ~along, z
+        found |= jnp.where(within & (ahead < -0.5), against, 0)
+        key = sort_key(squared, rank, _RANK_BITS)
+        return found, jnp.minimum(nearest, jnp.where(seen, key, NO_KEY))
+
+    found, nearest = fold(table, cell, update, (jnp.int32(0), jnp.int32(NO_KEY)))
+    segment = cell.first + (nearest & ((1 << _RANK_BITS) - 1))
+    z = jnp.where(nearest < NO_KEY, table.segments[segment, HEIGHT], pose.z)
+    return found == against, z
 
 
 class Contact(NamedTuple):
@@ -195,16 +200,20 @@ def contact_outcome(
     kind = scene.bank.boxes[scene.idx, 2]
     pedestrian = (kind == _PEDESTRIANS[0]) | (kind == _PEDESTRIANS[1])
     static = kind == AgentType.STATIC
-    any_new = new.any()
-    events = (
-        bits(any_new, Event.COLLISION)
-        | bits(at_fault.any(), Event.AT_FAULT)
-        | bits((new & ~pedestrian & ~static).any(), Event.HIT_VEHICLE)
-        | bits((new & pedestrian).any(), Event.HIT_PEDESTRIAN)
-        | bits((new & static).any(), Event.HIT_STATIC)
+    each = (
+        bits(new, Event.COLLISION)
+        | bits(at_fault, Event.AT_FAULT)
+        | bits(new & ~pedestrian & ~static, Event.HIT_VEHICLE)
+        | bits(new & pedestrian, Event.HIT_PEDESTRIAN)
+        | bits(new & static, Event.HIT_STATIC)
     )
-    first = jnp.min(jnp.where(new, slots, agents.shape[1]))
-    return Contact(overlaps, events, jnp.where(any_new, first, -1).astype(jnp.int32))
+    first = jnp.min(jnp.where(new, slots, agents.shape[1])).astype(jnp.int32)
+    return Contact(overlaps, union(each), jnp.where(first < agents.shape[1], first, -1))
+
+
+def union(events: jax.Array) -> jax.Array:
+    """All events of several sets ``[N]``."""
+    return lax.reduce(events, jnp.int32(0), lax.bitwise_or, (0,))
 
 
 def _to_blame(own: Box, pose: Pose, agents: jax.Array, others: Box, exposed: jax.Array) -> jax.Array:
@@ -213,7 +222,7 @@ def _to_blame(own: Box, pose: Pose, agents: jax.Array, others: Box, exposed: jax
     partner_stands = agents[VX] ** 2 + agents[VY] ** 2 <= STANDING_SPEED**2
     front_x, front_y = own.x + own.half_length * own.cos, own.y + own.half_length * own.sin
     half_x, half_y = -own.half_width * own.sin, own.half_width * own.cos
-    front = segment_touches_box(front_x - half_x, front_y - half_y, front_x + half_x, front_y + half_y, others)
+    front = segment_touches_box(front_x, front_y, half_x, half_y, others)
     dx, dy = others.x - own.x, others.y - own.y
     ahead = dx * own.cos + dy * own.sin
     behind = (ahead < 0) & (ahead * ahead > _BEHIND_COS**2 * (dx * dx + dy * dy))
@@ -239,10 +248,10 @@ def stop_line_events(
     crossed = (ahead_before < 0) & (ahead_after >= 0) & aligned & (jnp.abs(aside) < lines[LINE_HALF_WIDTH])
     crossed &= jnp.abs(lines[LINE_Z] - after.z) < LEVEL_HEIGHT
     is_sign = lines[LINE_IS_SIGN] > 0
-    red = (crossed & ~is_sign & (lights == LightState.RED)).any()
     must_stop = crossed & (is_sign | (lights == LightState.FLASHING_RED))
-    return bits(red, Event.RED_LIGHT) | bits(
-        must_stop.any() & (since_stop > STOP_DISTANCE), Event.STOP_SIGN
+    return union(
+        bits(crossed & ~is_sign & (lights == LightState.RED), Event.RED_LIGHT)
+        | bits(must_stop & (since_stop > STOP_DISTANCE), Event.STOP_SIGN)
     )
 
 

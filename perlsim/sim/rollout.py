@@ -208,7 +208,7 @@ class Rollout:
         self.config = config
         self.devices = list(devices or jax.devices())
         self.mesh = Mesh(np.array(self.devices), (_AXIS,), axis_types=(AxisType.Auto,))
-        self._run = jax.jit(partial(_sharded, config, self.mesh))
+        self._run = jax.jit(partial(_sharded, config, self.mesh), compiler_options={"xla_cpu_multi_thread_eigen": False})
         self._agents, self._policy = agents, policy
 
     def put(self, bank: ScenarioBank) -> ScenarioBank:

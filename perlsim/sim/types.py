@@ -133,7 +133,8 @@ class SimState:
     Attributes:
         ego: simulated ego.
         control: memory of its controllers.
-        agents: ``[8, A]``, road users in the layout of a bank's track rows; slot 0 is the simulated ego.
+        agents: ``[8, A]``, road users in the layout of a bank's track rows; slot 0 is nobody
+            (`perlsim.sim.core.with_ego` puts the simulated ego there).
         memory: of the agent model.
         collided: bool ``[A]``, with whom the ego has collided so far, or overlapped at the start.
         events: int32, `Event` set of the last step.
