@@ -1,0 +1,25 @@
+"""Options and set-up of every pytest run: ``--benchmark``, and JAX's backend."""
+
+from pathlib import Path
+
+import pytest
+
+_BENCHMARKS = Path(__file__).parent / "benchmarks"
+
+
+def pytest_addoption(parser):
+    """Adds the option without which benchmarks are skipped."""
+    parser.addoption("--benchmark", action="store_true", help="run the benchmarks of the folder benchmarks/")
+
+
+def pytest_configure(config):
+    """Prepares JAX before any test module can use a device."""
+    from perlsim.backend import setup
+
+    setup()
+
+
+def pytest_runtest_setup(item):
+    """Skips benchmarks that were not asked for."""
+    if item.path.is_relative_to(_BENCHMARKS) and not item.config.getoption("--benchmark"):
+        pytest.skip("a benchmark: run with pytest benchmarks/ --benchmark")
