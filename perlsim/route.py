@@ -259,18 +259,23 @@ def _along(graph: _Graph, path: list[int], begin: float, end: float) -> tuple[Ar
 
 def _joined(pieces: list[tuple[Array, Array]]) -> tuple[Array, Array]:
     """Pieces joined by straight lines, which replace up to 10 m (half at most) of either piece."""
-    points, lanes = [], []
-    for i, (line, lane) in enumerate(pieces):
-        arcs = polylines.arc_lengths(line)
-        trim = min(10.0, 0.5 * arcs[-1])
+    parts = []
+    for i, (line, lanes) in enumerate(pieces):
+        length = polylines.arc_lengths(line)[-1]
+        trim = min(10.0, 0.5 * length)
         low = trim if i > 0 else 0.0
-        high = arcs[-1] - trim if i < len(pieces) - 1 else arcs[-1]
-        inside = (arcs >= low - 1e-9) & (arcs <= high + 1e-9)
-        if not inside.any():
-            inside[np.argmin(np.abs(arcs - 0.5 * (low + high)))] = True
-        points.append(line[inside])
-        lanes.append(lane[inside])
+        high = length - trim if i < len(pieces) - 1 else length
+        parts.append(_part(line, lanes, low, high))
+    points, lanes = zip(*parts, strict=True)
     return np.concatenate(points), np.concatenate(lanes)
+
+
+def _part(line: Array, lanes: Array, low: float, high: float) -> tuple[Array, Array]:
+    """The line from arc length ``low`` to ``high``, cut exactly there, and the lane of each of its points."""
+    arcs = polylines.arc_lengths(line)
+    stations = np.unique(np.concatenate([[low], arcs[(arcs > low) & (arcs < high)], [high]]))
+    # Where one lane ends the next begins: such a point is of the lane ahead.
+    return polylines.interpolate(line, stations), lanes[np.searchsorted(arcs, stations, side="right") - 1]
 
 
 def _led_on(points: Array, lanes: Array, poses: Array) -> tuple[Array, Array]:
@@ -308,7 +313,7 @@ def _uniform(points: Array, lanes: Array) -> Route:
     arcs = polylines.arc_lengths(points)
     spaced = np.arange(0.0, arcs[-1] + 1e-9, SPACING)
     segment = np.clip(np.searchsorted(arcs, spaced, side="right") - 1, 0, len(arcs) - 2)
-    # A stretch between two lanes' points is a lane only where both ends are on one: joins are on none.
+    # A stretch is on a lane only where both its ends are on one; a lane change is on the lane it leaves.
     ahead = np.where(np.arange(len(lanes)) < len(lanes) - 1, np.append(lanes[1:], _OFF), _OFF)
     on = np.where((lanes[segment] == _OFF) | (ahead[segment] == _OFF), _OFF, lanes[segment])
     return Route(polylines.interpolate(points, spaced).astype(np.float32), on.astype(np.int32))

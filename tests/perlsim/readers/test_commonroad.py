@@ -40,8 +40,8 @@ def test_the_route_changes_lanes_where_the_goal_is_on_the_lane_beside(tmp_path):
     parts = [*files.default_lanelets(), files.problem(goal=goal)]
     scenario = read(files.write(tmp_path, *parts))
     to_goal = project(scenario.route.points, np.array([[70.0, -4.0, 0.0]]))
-    assert to_goal.distance[0] < 1.0
-    assert project(scenario.route.points, np.zeros((1, 3))).distance[0] < 1.0
+    assert to_goal.distance[0] < 0.02
+    assert project(scenario.route.points, np.zeros((1, 3))).distance[0] < 0.02
 
 
 def test_a_goal_without_a_place_gives_a_route_straight_on(tmp_path):

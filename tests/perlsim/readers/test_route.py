@@ -53,6 +53,27 @@ def test_a_lane_change_leads_from_one_lane_to_the_other():
     assert turns.max() < 0.3
 
 
+@pytest.mark.parametrize("points", [2, 3, 200])
+def test_a_lane_change_is_as_long_however_few_points_a_lane_has(points):
+    moving = tracks(agents=1, steps=100)
+    moving.position[0, :, 1] += 3.5 / (1 + np.exp(-(moving.position[0, :, 0] - 50) / 5))
+    rows = [np.column_stack([np.linspace(-20, 250, points), np.full((points, 2), [y, 0])]) for y in (0.0, 3.5)]
+    network = lanes(rows)
+    network = network.__class__(**{**network.__dict__, "left": Ragged.from_rows([[1], []], dtype=np.int32)})
+    route, _ = route_of(tracks=moving, road=Road(lanes=network))
+    across = np.flatnonzero((route.points[:, 1] > 0.02) & (route.points[:, 1] < 3.48))
+    assert 18 <= len(across) <= 23
+    assert set(route.lane_idx[: across[0]]) == {0} and set(route.lane_idx[across[-1] + 1 :][:60]) == {1}
+
+
+def test_where_a_lane_ends_the_next_one_begins_also_when_it_has_two_points():
+    rows = [np.array([[x, 0, 0], [x + 60.0, 0, 0]]) for x in (-20, 40, 100)]
+    route, _ = route_of(road=Road(lanes=lanes(rows, successors=[[1], [2], []])))
+    wanted = np.searchsorted([40, 100], route.points[:, 0], side="right")
+    inside = (np.abs(route.points[:, 0, None] - [40, 100, 160]).min(1) > 1.0) & (route.points[:, 0] < 160)
+    np.testing.assert_array_equal(route.lane_idx[inside], wanted[inside])
+
+
 def test_without_lanes_the_route_is_the_driven_path_and_its_tangent():
     route, done = route_of()
     ahead, aside = beyond(route, done)
