@@ -52,6 +52,8 @@ class Import:
     """Stop at the first log that cannot be read; what was read before is kept."""
     workers: int | None = None
     """Number of reading processes; all cores by default."""
+    timeout: float = 600.0
+    """Seconds without a scene after which a log is given up and refused."""
     ego: str | None = None
     """Name of the road user to take as the ego in formats that have none (CommonRoad, CARLA recorder)."""
     window: float = 20.0
@@ -82,11 +84,14 @@ class Import:
             raise PerlsimError("no such folder", file=self.maps, field="--maps")
         if not self.window > 0:
             raise PerlsimError(f"expected a positive time in seconds, found {self.window}", field="--window")
+        if not self.timeout > 0:
+            raise PerlsimError(f"expected a positive time in seconds, found {self.timeout}", field="--timeout")
         options = ImportOptions(
             format=self.format,
             reading=ReadOptions(self.maps, self.window, self.ego),
             strict=self.strict,
             num_workers=self.workers,
+            time_limit=self.timeout,
             keep_duplicates=self.keep_duplicates,
             rule=self._split_rule(),
         )

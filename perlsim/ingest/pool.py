@@ -11,9 +11,10 @@ import contextlib
 import multiprocessing
 import signal
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from perlsim.ingest.sources import LogPath
@@ -25,7 +26,11 @@ POLL = 0.25  # s between looks at whether to stop
 
 
 def read_all(
-    logs: Sequence[LogPath], reading: Reading, num_workers: int, stopped: Callable[[], bool]
+    logs: Sequence[LogPath],
+    reading: Reading,
+    num_workers: int,
+    time_limit: float,
+    stopped: Callable[[], bool],
 ) -> Iterator[tuple[int, Message]]:
     """Reads logs in several processes.
 
@@ -33,6 +38,7 @@ def read_all(
         logs: what to read.
         reading: how.
         num_workers: number of processes.
+        time_limit: s without a scene of a log, after which its process is ended and the log has failed.
         stopped: asked several times a second; once it holds, the generator ends.
 
     Yields:
@@ -41,7 +47,7 @@ def read_all(
     """
     waiting: dict[int, list[Message]] = {}
     current = ahead = 0
-    for idx, message in _as_they_come(logs, reading, num_workers, stopped):
+    for idx, message in _as_they_come(logs, reading, num_workers, time_limit, stopped):
         if idx > current and ahead < READ_AHEAD:
             waiting.setdefault(idx, []).append(message)
             ahead += isinstance(message, Encoded)
@@ -68,14 +74,24 @@ def read_all(
 
 
 def _as_they_come(
-    logs: Sequence[LogPath], reading: Reading, num_workers: int, stopped: Callable[[], bool]
+    logs: Sequence[LogPath],
+    reading: Reading,
+    num_workers: int,
+    time_limit: float,
+    stopped: Callable[[], bool],
 ) -> Iterator[tuple[int, Message]]:
     todo = deque(range(len(logs)))
-    workers = {}
+    workers: dict[Connection, _Worker] = {}
 
-    def start() -> None:
+    def start() -> _Worker:
         worker = _Worker(reading)
         workers[worker.connection] = worker
+        return worker
+
+    def replace(worker: _Worker) -> None:
+        del workers[worker.connection]
+        if todo:
+            start().give(todo, logs)
 
     try:
         for _ in range(min(num_workers, len(logs))):
@@ -87,25 +103,27 @@ def _as_they_come(
                 worker = workers[connection]
                 message = worker.receive()
                 if message is None:
-                    del workers[connection]
-                    if worker.log is not None:
+                    if worker.log >= 0:
                         path = logs[worker.log].path
                         yield worker.log, Failed(f"{path}: {worker.cause_of_death()}")
-                    if todo:
-                        start()
-                        list(workers.values())[-1].give(todo, logs)
+                    replace(worker)
                     continue
                 yield worker.log, message
                 if isinstance(message, Done | Failed) and not worker.give(todo, logs):
                     del workers[connection]
                     worker.end()
+            for worker in [worker for worker in workers.values() if worker.is_late(time_limit)]:
+                worker.end()
+                reason = f"no scene in {time_limit:g} s: given up (--timeout sets this limit)"
+                yield worker.log, Failed(f"{logs[worker.log].path}: {reason}")
+                replace(worker)
     finally:
         for worker in workers.values():
             worker.end()
 
 
 class _Worker:
-    """A reading process and the log it is at."""
+    """A reading process and the log it is at (−1: none)."""
 
     def __init__(self, reading: Reading):
         # Fork would copy threads' locks; a fork server starts as fast as fork does and knows only the
@@ -117,14 +135,16 @@ class _Worker:
         self.process: BaseProcess = context.Process(target=read_logs, args=(theirs, reading), daemon=True)
         self.process.start()
         theirs.close()
-        self.log: int | None = None
+        self.log = -1
+        self._heard = time.monotonic()
 
     def give(self, todo: deque[int], logs: Sequence[LogPath]) -> bool:
         """Hands over the next log; False where there is none."""
         if not todo:
-            self.log = None
+            self.log = -1
             return False
         self.log = todo.popleft()
+        self._heard = time.monotonic()
         log = logs[self.log]
         with contextlib.suppress(OSError):  # it died; receive() will tell
             self.connection.send((log.path, log.size))
@@ -133,9 +153,16 @@ class _Worker:
     def receive(self) -> Message | None:
         """The next message, or None where the process is gone."""
         try:
-            return self.connection.recv()
+            message = self.connection.recv()
+            self._heard = time.monotonic()
+            return message
         except (EOFError, OSError):
             return None
+
+    def is_late(self, time_limit: float) -> bool:
+        """Whether nothing has come for ``time_limit`` s, and nothing waits in the pipe."""
+        late = self.log >= 0 and time.monotonic() - self._heard > time_limit
+        return late and not self.connection.poll()
 
     def cause_of_death(self) -> str:
         """What became of the process, in a sentence."""

@@ -35,6 +35,7 @@ class ImportOptions:
         reading: options of the readers.
         strict: stop at the first log that cannot be read.
         num_workers: reading processes, None for one per core.
+        time_limit: s without a scene after which a log is given up.
         keep_duplicates: store scenes that the store already has in another form.
         rule: splits of a new store, None for the default or those of the existing store.
         shard_bytes, commit_seconds: see `perlsim.store.writer`.
@@ -44,6 +45,7 @@ class ImportOptions:
     reading: ReadOptions = field(default_factory=ReadOptions)
     strict: bool = False
     num_workers: int | None = None
+    time_limit: float = 600.0
     keep_duplicates: bool = False
     rule: SplitRule | None = None
     shard_bytes: int = SHARD_BYTES
@@ -159,7 +161,8 @@ class _Import:
         )
         counts: dict[int, Counter[str]] = {}
         num_done = 0
-        for idx, message in read_all(new, reading, options.num_workers or os.cpu_count() or 1, stopped):
+        num_workers = options.num_workers or os.cpu_count() or 1
+        for idx, message in read_all(new, reading, num_workers, options.time_limit, stopped):
             self._take(new[idx], message, counts.setdefault(idx, Counter()))
             num_done += not isinstance(message, Encoded)
             self._progress.update(report, num_done)

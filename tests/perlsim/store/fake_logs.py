@@ -100,6 +100,8 @@ def read(path: Path, options):
             raise FormatError("the scene is broken", file=path, field=f"seeds[{number}]")
         if content.get("bug_at") == number:
             raise ZeroDivisionError("a bug")
+        while content.get("hangs_at") == number:
+            pass
         if content.get("dies_at") == number:
             os.kill(os.getpid(), signal.SIGKILL)
         yield make_scenario(

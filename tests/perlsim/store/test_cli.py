@@ -36,6 +36,7 @@ def test_generate_makes_the_same_store_again_and_adds_only_what_is_missing(tmp_p
         (("import", "x", "-o", "STORE", "--workers", "0"), "--workers"),
         (("import", "x", "-o", "STORE", "--maps", "absent"), "no such folder"),
         (("import", "x", "-o", "STORE", "--window", "0"), "positive"),
+        (("import", "x", "-o", "STORE", "--timeout", "0"), "--timeout"),
         (("import", "x", "-o", "STORE", "--split-fractions", "0.5", "0.5", "0.5"), "sum 1"),
         (("rollout", "--vmap", "0"), "--vmap"),
     ],

@@ -100,6 +100,16 @@ def test_bad_logs_are_listed_with_the_reason_and_the_others_are_imported(tmp_pat
     assert len(reasons) == 4
 
 
+def test_a_reader_that_never_ends_costs_its_log_and_not_the_import(tmp_path):
+    write_log(tmp_path / "a.fake", [1, 2], hangs_at=1)
+    for k in range(4):
+        write_log(tmp_path / f"b{k}.fake", [10 + k])
+    report = run_import([tmp_path], tmp_path / "store", time_limit=2.0)
+    ((path, reason),) = report.refused
+    assert Path(path).name == "a.fake" and "no scene in 2 s" in reason and "first 1 scenes" in reason
+    assert report.imported == len(ScenarioStore.open(tmp_path / "store")) == 5
+
+
 def test_strict_stops_at_the_first_bad_log(tmp_path):
     write_log(tmp_path / "a.fake", [1], fails_at=0)
     for k in range(5):
