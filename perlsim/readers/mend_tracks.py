@@ -15,6 +15,7 @@ from perlsim.vocabulary import DEFAULT_SIZE, AgentType
 MAX_SPEED = 100.0  # m/s between consecutive valid steps; beyond it a step is taken for an error [S]
 MAX_SPREAD = 1e7  # m; positions further apart are not of one scene
 MAX_SIZE = (60.0, 10.0, 15.0)  # m, larger boxes are reported, not changed (road trains reach 53 m)
+_ABSURD_SIZE = 1000.0  # m, from which on a size is no size: filled by class
 
 
 class Notes:
@@ -218,7 +219,7 @@ def _known_kinds(tracks: Tracks, notes: Notes) -> Array:
 def _sizes(tracks: Tracks, notes: Notes) -> tuple[Array, bool]:
     """Sizes with gaps filled by class, and whether the format has none."""
     defaults = np.array([DEFAULT_SIZE[AgentType(kind)] for kind in tracks.kind]).reshape(-1, 3)
-    lacking = ~(np.isfinite(tracks.size) & (tracks.size > 0))
+    lacking = ~((tracks.size > 0) & (tracks.size < _ABSURD_SIZE))  # NaN is lacking too
     absent = bool(len(lacking)) and bool(lacking.all())
     if not absent:
         notes.add("agents lacked a size: filled by class", np.count_nonzero(lacking.any(1)))
