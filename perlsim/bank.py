@@ -72,6 +72,8 @@ class BankInfo:
         "edges",
         "markings",
         "lanes",
+        "lane_pieces",
+        "boundary_pieces",
     ],
     meta_fields=[],
 )
@@ -96,6 +98,8 @@ class ScenarioBank:
         edges: lookup of road edges.
         markings: lookup of lane markings; see ``MARKING_*``.
         lanes: lookup of lane centre lines; see ``LANE_*``, half widths in m.
+        lane_pieces, boundary_pieces: lookups of what an observation shows of the map; see
+            `perlsim.sim.observe`.
     """
 
     tracks: jax.Array
@@ -114,6 +118,8 @@ class ScenarioBank:
     edges: CellTable
     markings: CellTable
     lanes: CellTable
+    lane_pieces: CellTable
+    boundary_pieces: CellTable
 
     @property
     def num_scenarios(self) -> int:

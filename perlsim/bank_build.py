@@ -8,10 +8,10 @@ import numpy as np
 
 from perlsim.bank import LINE_HALF_WIDTH, PATH_SPACING, STEP, BankInfo, HostBank, ScenarioBank
 from perlsim.errors import PerlsimError
-from perlsim.geometry.cell_build import Cells, Grid, fill_cells, join_tables, mark_drivable, segments_of
+from perlsim.geometry.cell_build import Cells, Grid, fill_cells, join_tables, mark_drivable, pieces_of, segments_of
 from perlsim.geometry.cells import BLOCK, OVERFLOW
 from perlsim.geometry.polylines import arc_lengths, interpolate, project
-from perlsim.scenario import Scenario
+from perlsim.scenario import Road, Scenario
 from perlsim.vocabulary import MarkingType
 
 # Size of lookup cells [m] and the most segments that one may hold, by table. A cell of edges holds what crosses it;
@@ -20,6 +20,10 @@ EDGE_CELL, EDGE_CAPACITY = 2.0, 16
 MARKING_CELL, MARKING_CAPACITY = 2.0, 64
 LANE_CELL, LANE_CAPACITY = 1.25, 64
 LANE_REACH = 2.0
+# Observed pieces of the map: cells, reach, longest piece and deviation from the map's lines [m].
+PIECE_CELL, PIECE_REACH, PIECE_LENGTH, PIECE_TOLERANCE = 5.0, 50.0, 10.0, 0.1
+# Codes of observed pieces beside the vocabularies: added to the type of lanes in junctions; kind of road edges.
+JUNCTION_CODE, EDGE_CODE = 16, 16
 # Margin of the lookups around everything that drives [m].
 MARGIN = 30.0
 # Straight extension of paths and routes [m], so that a plan never runs off them.
@@ -48,7 +52,11 @@ def bucket_of(scenario: Scenario, max_agents: int | None = None) -> int:
 
 
 def build_bank(
-    scenarios: Sequence[Scenario], *, max_agents: int | None = None, outcomes_for: str = "ego"
+    scenarios: Sequence[Scenario],
+    *,
+    max_agents: int | None = None,
+    outcomes_for: str = "ego",
+    observed_pieces: tuple[int, int] | None = (64, 40),
 ) -> HostBank:
     """Puts scenarios into one bank of numpy arrays; `jax.device_put` moves it to the device.
 
@@ -58,6 +66,7 @@ def build_bank(
             keeps all.
         outcomes_for: "ego", or "all" where outcomes of every road user are asked for, whose larger footprints
             need a farther lookup of markings.
+        observed_pieces: most lane and boundary pieces of an observation; None where nothing is observed.
 
     Raises:
         PerlsimError: without scenarios.
@@ -69,7 +78,12 @@ def build_bank(
     paths = [_Paths(scenario, track) for scenario, track in zip(scenarios, tracks, strict=True)]
     steps = max(track.rows.shape[0] for track in tracks)
     reach = max(track.reach(everyone=outcomes_for == "all") for track in tracks)
-    tables, overflow = _road_tables(scenarios, tracks, paths, reach)
+    extents = [
+        _extent(scenario, track, path, everyone=outcomes_for == "all")
+        for scenario, track, path in zip(scenarios, tracks, paths, strict=True)
+    ]
+    tables, overflow = _road_tables(scenarios, extents, reach)
+    tables |= _piece_tables(scenarios, extents, observed_pieces)
     stop_lines, light_state = _stop_lines(scenarios, tracks, steps)
     valid = np.concatenate([track.rows[:, 7].ravel() for track in tracks]).sum()
     bank = ScenarioBank(
@@ -280,11 +294,10 @@ def _line_half_width(scenario: Scenario, lane: int, position: np.ndarray) -> flo
     return float(lanes.width[nearest]) / 2
 
 
-def _road_tables(scenarios, tracks, paths, reach: float):
+def _road_tables(scenarios, extents, reach: float):
     """The three lookups of all scenarios, and how many of their cells overflow."""
     parts: dict[str, list[Cells]] = {"edges": [], "markings": [], "lanes": []}
-    for scenario, track, path in zip(scenarios, tracks, paths, strict=True):
-        low, high = _extent(scenario, track, path)
+    for scenario, (low, high) in zip(scenarios, extents, strict=True):
         road, lanes = scenario.road, scenario.road.lanes
         edges = segments_of(road.edges)
         centres = segments_of(lanes.centre, lanes.width / 2, _as_bits(2 * np.arange(len(lanes)) + lanes.in_junction))
@@ -320,9 +333,33 @@ def _marking_bits(kind: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return _as_bits(1 << left), _as_bits(1 << right)
 
 
-def _extent(scenario: Scenario, track: _Tracks, path: _Paths) -> tuple[np.ndarray, np.ndarray]:
-    """Box [m] around all that drives, with a margin, where lookups are needed."""
+def _piece_tables(scenarios, extents, sizes: tuple[int, int] | None):
+    """The two lookups for observations."""
+    lanes, boundaries = [], []
+    for scenario, (low, high) in zip(scenarios, extents, strict=True):
+        grid = Grid.over(low, high, PIECE_CELL) if sizes else Grid.over(low, low, PIECE_CELL)
+        road = scenario.road if sizes else Road()
+        code = road.lanes.kind + JUNCTION_CODE * road.lanes.in_junction
+        limit = np.nan_to_num(road.lanes.speed_limit)
+        pieces = pieces_of(road.lanes.centre, PIECE_TOLERANCE, PIECE_LENGTH, code, limit)
+        lanes.append(fill_cells(grid, pieces, PIECE_REACH, sizes[0] if sizes else BLOCK))
+        edge_code = np.full(len(road.edges), EDGE_CODE)
+        lines = [
+            pieces_of(road.markings.line, PIECE_TOLERANCE, PIECE_LENGTH, road.markings.kind, 0 * road.markings.kind),
+            pieces_of(road.edges, PIECE_TOLERANCE, PIECE_LENGTH, edge_code, 0 * edge_code),
+        ]
+        boundaries.append(fill_cells(grid, np.concatenate(lines), PIECE_REACH, sizes[1] if sizes else BLOCK))
+    return {
+        "lane_pieces": join_tables(lanes, sizes[0] if sizes else BLOCK),
+        "boundary_pieces": join_tables(boundaries, sizes[1] if sizes else BLOCK),
+    }
+
+
+def _extent(scenario: Scenario, track: _Tracks, path: _Paths, everyone: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Box [m] around all that drives, or the ego alone, with a margin: where lookups are needed."""
     valid = track.rows[:, 7].T > 0
+    if scenario.has_ego and not everyone:
+        valid[1:] = False
     places = [track.rows[:, :2].transpose(2, 0, 1)[valid]]
     if scenario.has_ego:
         places.append(path.route)

@@ -63,8 +63,24 @@ class Cells:
     segments: np.ndarray
 
 
-def segments_of(lines: Ragged, *attributes: np.ndarray) -> np.ndarray:
-    """Polylines as segments x0, y0, x1, y1, z and attributes, thinned to `SIMPLIFY_TOLERANCE`.
+def pieces_of(lines: Ragged, tolerance: float, longest: float, *attributes: np.ndarray) -> np.ndarray:
+    """As `segments_of`, thinned to ``tolerance`` and cut so that none is longer than ``longest`` [m]."""
+    whole = segments_of(lines, *attributes, tolerance=tolerance)
+    length = np.hypot(whole[:, 2] - whole[:, 0], whole[:, 3] - whole[:, 1])
+    parts = np.maximum(np.ceil(length / longest), 1).astype(int)
+    rank = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
+    cut = np.repeat(whole, parts, axis=0)
+    start, chord = cut[:, :2].copy(), cut[:, 2:4] - cut[:, :2]
+    share = np.repeat(1.0 / parts, parts)[:, None]
+    cut[:, :2] = start + chord * share * rank[:, None]
+    cut[:, 2:4] = start + chord * share * (rank[:, None] + 1)
+    return cut
+
+
+def segments_of(
+    lines: Ragged, *attributes: np.ndarray, tolerance: float = SIMPLIFY_TOLERANCE
+) -> np.ndarray:
+    """Polylines as segments x0, y0, x1, y1, z and attributes, thinned to ``tolerance`` [m].
 
     Args:
         lines: rows of ``[n, 3]`` m.
@@ -75,7 +91,7 @@ def segments_of(lines: Ragged, *attributes: np.ndarray) -> np.ndarray:
     """
     if not len(lines):
         return np.zeros((0, 5 + len(attributes)))
-    kept = [lines.offsets[row] + simplify(lines[row], SIMPLIFY_TOLERANCE) for row in range(len(lines))]
+    kept = [lines.offsets[row] + simplify(lines[row], tolerance) for row in range(len(lines))]
     first = np.concatenate([points[:-1] for points in kept])
     second = np.concatenate([points[1:] for points in kept])
     line = np.repeat(np.arange(len(lines)), [len(points) - 1 for points in kept])

@@ -6,7 +6,7 @@ A policy is a frozen dataclass with two methods for one scene, vmapped by the ca
 - ``act(carry, observation, key) -> (carry, Plan)``
 
 `privileged` policies get the `Scene` and `SimState` themselves, as a `PrivilegedView`, in place of an observation;
-tables mark them. The plan's anchor is the pose that the policy was shown.
+tables mark them. Plans are made in the ego frame (`Plan.ahead`); the simulator anchors them.
 """
 
 from __future__ import annotations

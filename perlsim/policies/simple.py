@@ -18,11 +18,6 @@ from perlsim.sim.types import Plan, Pose
 PATH_POINTS, SPEED_STEPS = 20, 20
 
 
-def anchor_of(pose: Pose) -> jax.Array:
-    """The anchor of a plan made at a pose."""
-    return jnp.stack([pose.x, pose.y, pose.cos, pose.sin])
-
-
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LogReplay:
@@ -51,14 +46,9 @@ class LogReplay:
         steps = jnp.minimum(state.step + 1 + jnp.arange(SPEED_STEPS), size - 1)
         speed = bank.log_speed[idx, steps]
         correction = self.catch_up * (logged_arc - arc)
-        plan = Plan(
-            path=jnp.stack([x, y], 1),
-            spacing=jnp.float32(PATH_SPACING),
-            # A standing log stays standing: only a moving one is caught up with.
-            target_speed=jnp.where(speed > 0.1, jnp.maximum(speed + correction, 0.0), speed),
-            anchor=anchor_of(pose),
-        )
-        return carry, plan
+        # A standing log stays standing: only a moving one is caught up with.
+        target_speed = jnp.where(speed > 0.1, jnp.maximum(speed + correction, 0.0), speed)
+        return carry, Plan.ahead(jnp.stack([x, y], 1), PATH_SPACING, target_speed)
 
 
 def _window(paths: jax.Array, idx: jax.Array, around: jax.Array, pose: Pose) -> tuple[jax.Array, jax.Array]:
@@ -93,12 +83,6 @@ class ConstantVelocity:
 
     def act(self, carry: jax.Array, observation: PrivilegedView, key: jax.Array) -> tuple[jax.Array, Plan]:
         """A straight path at that speed."""
-        pose = observation.state.ego
         distance = jnp.arange(PATH_POINTS) * PATH_SPACING
-        plan = Plan(
-            path=jnp.stack([distance, jnp.zeros_like(distance)], 1),
-            spacing=jnp.float32(PATH_SPACING),
-            target_speed=jnp.full(SPEED_STEPS, carry),
-            anchor=anchor_of(pose),
-        )
-        return carry, plan
+        path = jnp.stack([distance, jnp.zeros_like(distance)], 1)
+        return carry, Plan.ahead(path, PATH_SPACING, jnp.full(SPEED_STEPS, carry))

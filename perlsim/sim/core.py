@@ -38,10 +38,12 @@ class SimConfig:
     Attributes:
         controller: name in `perlsim.sim.control.CONTROLLERS`.
         vehicle: "log" for the chassis of the log's ego, "carla" for CARLA's fitted car.
+        past_steps: steps of 0.1 s that a state remembers, for observations with history.
     """
 
     controller: str = "bench2drive"
     vehicle: str = "log"
+    past_steps: int = 0
 
 
 def ego_vehicle(config: SimConfig, scene: Scene) -> Vehicle:
@@ -83,6 +85,7 @@ def init(config: SimConfig, agents: AgentModel, scene: Scene, start: jax.Array, 
         ego=ego,
         control=controller_of(config.controller).memory(),
         agents=rows,
+        past=_logged_past(config, scene, start),
         memory=agents.init(scene, start, agent_key),
         collided=overlaps,
         events=nothing,
@@ -151,6 +154,7 @@ def step(
         ego=ego,
         control=memory_control,
         agents=rows,
+        past=_remember(state),
         memory=memory,
         collided=state.collided | contact.overlaps,
         events=events,
@@ -180,6 +184,24 @@ def _drive(config: SimConfig, scene: Scene, state: SimState, plan: Plan) -> tupl
     # A loop, not unrolled: it keeps physics and outcomes in kernels of their own, which compile and run faster.
     (pose, memory), _ = lax.scan(physics, (state.ego, state.control), None, length=SUBSTEPS)
     return pose, memory
+
+
+def _logged_past(config: SimConfig, scene: Scene, start: jax.Array) -> jax.Array:
+    """The steps before the start as the log has them, ``[P, 4, A]``; cos = sin = 0 where there is none."""
+    steps = start - jnp.arange(config.past_steps, 0, -1)
+    rows = scene.bank.tracks[scene.idx, jnp.maximum(steps, 0)]
+    known = (rows[:, VALID] > 0) & (steps[:, None] >= 0)
+    return jnp.stack([rows[:, X], rows[:, Y], rows[:, COS] * known, rows[:, SIN] * known], 1)
+
+
+def _remember(state: SimState) -> jax.Array:
+    """The past with the present added, newest last."""
+    if not state.past.shape[0]:
+        return state.past
+    rows = with_ego(state)
+    known = rows[VALID]
+    now = jnp.stack([rows[X], rows[Y], rows[COS] * known, rows[SIN] * known])
+    return jnp.concatenate([state.past[1:], now[None]])
 
 
 def with_ego(state: SimState) -> jax.Array:

@@ -5,7 +5,7 @@ Nothing but totals leaves the scan: emitting whole states of thousands of episod
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from perlsim.bank import HostBank, Scene, ScenarioBank
 from perlsim.errors import PerlsimError
 from perlsim.policies import PrivilegedView
 from perlsim.sim.core import SimConfig, init, step
+from perlsim.sim.observe import ObservationConfig, observe
 from perlsim.sim.reward import RewardWeights, ends, reward
 from perlsim.sim.types import DOUBTS, Outcome, SimState
 
@@ -69,6 +70,7 @@ class RolloutConfig:
         horizon: steps of 0.1 s.
         replan_every: steps between plans; the horizon for one plan only (PerlAD's pseudo-simulation).
         discount: γ of the reward, per step.
+        observation: what policies see that are not privileged.
         chunk: episodes simulated at once on one device; None chooses by backend: what stays in the cache of
             a CPU core, everything on a GPU.
     """
@@ -77,6 +79,7 @@ class RolloutConfig:
     horizon: int = 80
     replan_every: int = 5
     discount: float = 0.98
+    observation: ObservationConfig = ObservationConfig()
     chunk: int | None = None
 
 
@@ -127,7 +130,10 @@ def run_episode(
 ) -> Result:
     """One episode in closed loop: the policy plans every ``replan_every`` steps."""
     sim_key, policy_key = jax.random.split(key)
-    state = init(config.sim, agents, scene, start, sim_key)
+    sim = config.sim
+    if not policy.privileged:
+        sim = replace(sim, past_steps=max(sim.past_steps, config.observation.past_steps))
+    state = init(sim, agents, scene, start, sim_key)
     carry = policy.init(scene, start, policy_key)
     zero = jnp.float32(0.0)
     totals = _Totals(
@@ -136,13 +142,15 @@ def run_episode(
 
     def plan_and_drive(loop, round_idx):
         state, carry, totals = loop
-        carry, plan = policy.act(carry, PrivilegedView(scene, state), jax.random.fold_in(policy_key, round_idx))
-        state = _fresh_plan(state)
+        view = PrivilegedView(scene, state) if policy.privileged else observe(config.observation, scene, state)
+        carry, plan = policy.act(carry, view, jax.random.fold_in(policy_key, round_idx))
+        plan = plan.anchored(state.ego)
+        state = replace(state, plan_age=jnp.int32(0))
 
         def drive(inner, _):
             state, totals = inner
             over = state.done
-            state, outcome = step(config.sim, agents, scene, state, plan)
+            state, outcome = step(sim, agents, scene, state, plan)
             return (state, _add(config, weights, totals, outcome, over)), None
 
         (state, totals), _ = lax.scan(drive, (state, totals), None, length=config.replan_every)
@@ -161,12 +169,6 @@ def run_episode(
         state.done,
         totals.doubts,
     )
-
-
-def _fresh_plan(state: SimState) -> SimState:
-    from dataclasses import replace
-
-    return replace(state, plan_age=jnp.int32(0))
 
 
 def _add(config: RolloutConfig, weights: RewardWeights, totals: _Totals, outcome: Outcome, over: jax.Array) -> _Totals:
@@ -208,7 +210,9 @@ class Rollout:
         self.config = config
         self.devices = list(devices or jax.devices())
         self.mesh = Mesh(np.array(self.devices), (_AXIS,), axis_types=(AxisType.Auto,))
-        self._run = jax.jit(partial(_sharded, config, self.mesh), compiler_options={"xla_cpu_multi_thread_eigen": False})
+        # Episodes are spread over devices: threads inside an operation would only wait for each other.
+        options = {"xla_cpu_multi_thread_eigen": False} if self.devices[0].platform == "cpu" else None
+        self._run = jax.jit(partial(_sharded, config, self.mesh), compiler_options=options)
         self._agents, self._policy = agents, policy
 
     def put(self, bank: ScenarioBank) -> ScenarioBank:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntFlag
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 
 class Event(IntFlag):
@@ -90,13 +91,23 @@ class Plan:
         path: ``[W, 2]`` m in the ego frame of the anchor; beyond its ends it goes on straight.
         spacing: m of arc between points of the path.
         target_speed: ``[H]`` m/s, one value for each step of 0.1 s from the anchor on; the last holds.
-        anchor: ``[4]``: x, y [m, scenario frame], cos and sin of the heading where the plan was made.
+        anchor: ``[4]``: x, y [m, scenario frame], cos and sin of the heading where the plan was made; set by
+            whoever puts the plan into force (`anchored`).
     """
 
     path: jax.Array
     spacing: jax.Array
     target_speed: jax.Array
     anchor: jax.Array
+
+    @classmethod
+    def ahead(cls, path: jax.Array, spacing: jax.Array | float, target_speed: jax.Array) -> Plan:
+        """A plan as a policy makes it, in the ego frame, not yet anchored."""
+        return cls(path, jnp.asarray(spacing, jnp.float32), target_speed, jnp.zeros(4, jnp.float32))
+
+    def anchored(self, pose: Pose) -> Plan:
+        """The plan, made at a pose."""
+        return replace(self, anchor=jnp.stack([pose.x, pose.y, pose.cos, pose.sin]))
 
 
 class ControlMemory(NamedTuple):
@@ -112,6 +123,7 @@ class ControlMemory(NamedTuple):
         "ego",
         "control",
         "agents",
+        "past",
         "memory",
         "collided",
         "events",
@@ -135,6 +147,8 @@ class SimState:
         control: memory of its controllers.
         agents: ``[8, A]``, road users in the layout of a bank's track rows; slot 0 is nobody
             (`perlsim.sim.core.with_ego` puts the simulated ego there).
+        past: ``[P, 4, A]``: x, y, cos, sin of all road users, the ego in slot 0, at the last P steps, newest last;
+            cos = sin = 0 where one was not there.
         memory: of the agent model.
         collided: bool ``[A]``, with whom the ego has collided so far, or overlapped at the start.
         events: int32, `Event` set of the last step.
@@ -151,6 +165,7 @@ class SimState:
     ego: Pose
     control: ControlMemory
     agents: jax.Array
+    past: jax.Array
     memory: Any
     collided: jax.Array
     events: jax.Array
