@@ -8,6 +8,7 @@ import numpy as np
 import shapely
 
 from perlsim.geometry.cells import (
+    BLOCK,
     INSIDE_LOWER,
     INSIDE_UPPER,
     LEVEL_HEIGHT,
@@ -56,7 +57,8 @@ class Grid:
 
 @dataclass(frozen=True)
 class Cells:
-    """One scenario's part of a table: ``index`` int64 ``[C, 4]`` as in `CellTable`, ``segments`` ``[N, F]``."""
+    """One scenario's part of a table: ``index`` int64 ``[C, 4]`` as in `CellTable`, with the first segment in place
+    of the first block, and ``segments`` ``[N, F]``."""
 
     grid: Grid
     index: np.ndarray
@@ -210,22 +212,36 @@ def _by_middle(segments: np.ndarray) -> np.ndarray:
 def join_tables(parts: list[Cells], capacity: int) -> CellTable:
     """Puts the cells of many scenarios into one table of numpy arrays."""
     outside = np.array([[0, 0, OUTSIDE_GRID, _ONE_LEVEL]], np.int64)
-    index, first_cell, offset = [outside], [], 0
+    index, blocks, first_cell, first_block = [outside], [], [], 0
+    num_cells = 1
     for part in parts:
-        first_cell.append(sum(map(len, index)))
+        first_cell.append(num_cells)
+        num_cells += len(part.index)
+        packed, starts = _in_blocks(part)
         moved = part.index.copy()
-        moved[:, 0] += offset
-        offset += len(part.segments)
+        moved[:, 0] = starts + first_block
+        first_block += len(packed)
         index.append(moved)
-    width = parts[0].segments.shape[1]
-    segments = np.concatenate([part.segments for part in parts] + [np.zeros((capacity, width), np.float32)])
-    # Ordinary finite rows in the padding: it is masked, but 0 · NaN would not be.
+        blocks.append(packed)
+    # Ordinary finite numbers in the padding: it is masked, but 0 · NaN would not be.
+    blocks.append(np.zeros((capacity // BLOCK, parts[0].segments.shape[1], BLOCK), np.float32))
     return CellTable(
         origin=np.stack([part.grid.origin for part in parts]).astype(np.float32),
         num_cells=np.stack([part.grid.shape for part in parts]).astype(np.int32),
         first_cell=np.asarray(first_cell, np.int32),
         index=np.concatenate(index).astype(np.int32),
-        segments=segments,
+        segments=np.concatenate(blocks),
         cell_size=parts[0].grid.size,
         capacity=capacity,
     )
+
+
+def _in_blocks(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
+    """Segments ``[blocks, F, BLOCK]``, each cell's in blocks of its own, and the first block of each cell."""
+    count = cells.index[:, 1]
+    blocks = -(-count // BLOCK)
+    starts = np.cumsum(blocks) - blocks
+    packed = np.zeros((blocks.sum() * BLOCK, cells.segments.shape[1]), np.float32)
+    rank = np.arange(len(cells.segments)) - np.repeat(np.cumsum(count) - count, count)
+    packed[np.repeat(starts * BLOCK, count) + rank] = cells.segments
+    return packed.reshape(-1, BLOCK, packed.shape[1]).transpose(0, 2, 1), starts

@@ -1,8 +1,9 @@
 """Lookup of the road near a point, at a cost that does not depend on the size of the map.
 
-A `CellTable` lays a square grid over each scenario. A cell holds, *by value* and one after the other in one flat
-array, every segment within a fixed reach of it, so a lookup is one read of the grid and one read of ``capacity``
-consecutive rows. `perlsim.geometry.cell_build` makes tables on the host.
+A `CellTable` lays a square grid over each scenario. A cell holds, *by value* and in consecutive blocks of one flat
+array, every segment within a fixed reach of it, so a lookup is one read of the grid and one of a fixed number of
+blocks. A block holds `BLOCK` segments column by column, so that arithmetic on it is arithmetic on vectors.
+`perlsim.geometry.cell_build` makes tables on the host.
 
 A segment is its middle x, y [m], its unit direction x, y, half its length [m] and its height z [m], then what the
 kind of table adds: with these no lookup divides or takes a root, which would keep a compiler from fusing it into one
@@ -11,10 +12,9 @@ kernel. All functions look up one point of one scenario; callers vmap.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ OUTSIDE_GRID = 8
 # Of two equally near segments the one whose line is farther must win, by more than float32 rounds at 1 km from the
 # origin: share of the squared distance to the line that is taken off. Errs by 0.5 mm a metre.
 _TIE = 1e-3
-# Segments folded by one kernel; capacities are multiples of it.
+# Segments in a block; capacities are multiples of it.
 BLOCK = 8
 
 
@@ -53,11 +53,11 @@ class CellTable:
         origin: ``[S, 2]`` m, lower corner of each grid.
         num_cells: int32 ``[S, 2]``, cells along x and y.
         first_cell: int32 ``[S]``, row of each grid's cell (0, 0) in ``index``; rows run along y first.
-        index: int32 ``[C, 4]``: first segment, number of segments, flags, height that divides the levels [cm].
+        index: int32 ``[C, 4]``: first block, number of segments, flags, height that divides the levels [cm].
             Row 0 stands for everywhere outside the grids.
-        segments: float32 ``[N, F]``, padded by ``capacity`` rows so that a full read stays in range.
+        segments: float32 ``[N, F, BLOCK]``, padded so that a full read stays in range.
         cell_size: m (static).
-        capacity: most segments of a cell (static).
+        capacity: most segments of a cell, a multiple of `BLOCK` (static).
     """
 
     origin: jax.Array
@@ -70,7 +70,7 @@ class CellTable:
 
 
 class Cell(NamedTuple):
-    """What a lookup returns: where the cell's segments begin in its table, how many they are, and its flags."""
+    """What a lookup returns: the cell's first block in its table, its number of segments, and its flags."""
 
     first: jax.Array
     count: jax.Array
@@ -89,43 +89,36 @@ def lookup(table: CellTable, scenario_idx: jax.Array, x: jax.Array, y: jax.Array
     return Cell(entry[0], entry[1], entry[2], entry[3].astype(jnp.float32) * 0.01)
 
 
-def fold(
-    table: CellTable, cell: Cell, update: Callable[[Any, jax.Array, jax.Array, Any], Any], initial: Any
-) -> Any:
-    """Folds ``update`` over the segments of a cell.
+class Segments(NamedTuple):
+    """Segments of a cell: ``columns`` ``[F, capacity / BLOCK, BLOCK]``, of which ``own`` are the cell's."""
 
-    A loop over blocks of `BLOCK`, unrolled inside: short enough to compile fast, and one kernel a block.
-
-    Args:
-        table, cell: where the segments are.
-        update: ``(carry, segment [F], is the cell's own, rank in the cell) -> carry``.
-        initial: carry.
-    """
-
-    def block(index, carry):
-        start = (cell.first + BLOCK * index, jnp.int32(0))
-        segments = lax.dynamic_slice(table.segments, start, (BLOCK, table.segments.shape[1]))
-        for k in range(BLOCK):
-            rank = BLOCK * index + k
-            carry = update(carry, segments[k], rank < cell.count, rank)
-        return carry
-
-    return lax.fori_loop(0, table.capacity // BLOCK, block, initial)
+    columns: jax.Array
+    own: jax.Array
 
 
-def nearest_on_segment(x, y, segment) -> tuple[jax.Array, jax.Array]:
-    """Squared distance [m²] from a point to a segment, and signed distance to its line [m], left positive."""
-    px, py = x - segment[MID_X], y - segment[MID_Y]
-    along = px * segment[DIR_X] + py * segment[DIR_Y]
-    across = py * segment[DIR_X] - px * segment[DIR_Y]
-    beyond = jnp.maximum(jnp.abs(along) - segment[HALF_LENGTH], 0.0)
+def segments_of_cell(table: CellTable, cell: Cell) -> Segments:
+    """Reads the segments of a cell."""
+    blocks = table.capacity // BLOCK
+    start = (cell.first, jnp.int32(0), jnp.int32(0))
+    segments = lax.dynamic_slice(table.segments, start, (blocks, *table.segments.shape[1:]))
+    rank = jnp.arange(table.capacity, dtype=jnp.int32).reshape(blocks, BLOCK)
+    return Segments(segments.transpose(1, 0, 2), rank < cell.count)
+
+
+def nearest_on_segment(x, y, columns) -> tuple[jax.Array, jax.Array]:
+    """Squared distances [m²] from a point to segments, and signed distances to their lines [m], left positive."""
+    px, py = x - columns[MID_X], y - columns[MID_Y]
+    along = px * columns[DIR_X] + py * columns[DIR_Y]
+    across = py * columns[DIR_X] - px * columns[DIR_Y]
+    beyond = jnp.maximum(jnp.abs(along) - columns[HALF_LENGTH], 0.0)
     return beyond * beyond + across * across, across
 
 
 def sort_key(value: jax.Array, low_bits: jax.Array | int, num_bits: int) -> jax.Array:
     """An int32 that orders like a non-negative float32, with a small integer in its lowest bits.
 
-    One carried number instead of two keeps a fold in one kernel; the value loses ``num_bits`` of its 24.
+    A minimum of integers is one vectorised reduction where an argmin of floats is not; the value loses
+    ``num_bits`` of its 24.
     """
     return (lax.bitcast_convert_type(value, jnp.int32) & ~((1 << num_bits) - 1)) | low_bits
 
@@ -153,14 +146,11 @@ def signed_edge_distance(
     """
     cell = lookup(table, scenario_idx, x, y)
 
-    def update(key, segment, own, rank):
-        squared, across = nearest_on_segment(x, y, segment)
-        seen = own & (jnp.abs(segment[HEIGHT] - z) < LEVEL_HEIGHT)
-        metric = squared - _TIE * across * across + 1e-9
-        outside = (across < 0).astype(jnp.int32)
-        return jnp.minimum(key, jnp.where(seen, sort_key(metric, outside, 1), NO_KEY))
-
-    key = fold(table, cell, update, jnp.int32(NO_KEY))
+    columns, own = segments_of_cell(table, cell)
+    squared, across = nearest_on_segment(x, y, columns)
+    seen = own & (jnp.abs(columns[HEIGHT] - z) < LEVEL_HEIGHT)
+    metric = squared - _TIE * across * across + 1e-9
+    key = jnp.where(seen, sort_key(metric, (across < 0).astype(jnp.int32), 1), NO_KEY).min()
     found = key < NO_KEY
     level = jnp.where(z > cell.level_height, INSIDE_UPPER, INSIDE_LOWER)
     inside = jnp.where(found, (key & 1) == 0, (cell.flags & level) != 0)

@@ -29,11 +29,8 @@ class Pid:
     def output(self, errors: jax.Array) -> jax.Array:
         """Control from the past errors ``[window]``, newest last."""
         last = errors[-1]
-        return (
-            self.proportional * last
-            + self.integral * jnp.mean(errors)
-            + self.derivative * (last - errors[-2])
-        )
+        mean = jnp.dot(errors, jnp.full(self.window, 1.0 / self.window), precision="highest")
+        return self.proportional * last + self.integral * mean + self.derivative * (last - errors[-2])
 
 
 @dataclass(frozen=True)

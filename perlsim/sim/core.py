@@ -233,7 +233,8 @@ def _nearest_route_arc(scene: Scene, ego: Pose) -> jax.Array:
 
 def _against_log(scene: Scene, ego: Pose, step_idx: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Distance [m] and angle [rad] from the logged ego; 0 where it is unknown."""
-    row = scene.agents_at(step_idx)[:, 0]
+    bank = scene.bank
+    row = bank.tracks[scene.idx, jnp.minimum(step_idx, bank.num_steps[scene.idx] - 1), :, 0]
     valid = row[VALID] > 0
     turn = jnp.abs(wrap_angle(ego.heading - jnp.arctan2(row[SIN], row[COS])))
     return jnp.where(valid, safe_norm(ego.x - row[X], ego.y - row[Y]), 0.0), jnp.where(valid, turn, 0.0)

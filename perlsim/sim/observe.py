@@ -44,6 +44,7 @@ from perlsim.geometry.cells import (
     MID_Y,
     CellTable,
     lookup,
+    segments_of_cell,
 )
 from perlsim.geometry.numerics import rotate, to_frame
 from perlsim.sim.types import Pose, SimState
@@ -233,14 +234,13 @@ def _agents(config, rows, sizes, past, pose: Pose, idx, valid):
 def _pieces(scene: Scene, table: CellTable, pose: Pose) -> tuple[jax.Array, jax.Array]:
     """The pieces of the map nearest to the middle of the observer's cell."""
     cell = lookup(table, scene.idx, pose.x, pose.y)
-    size = table.capacity
-    segments = lax.dynamic_slice(table.segments, (cell.first, jnp.int32(0)), (size, table.segments.shape[1]))
-    x, y = to_frame(segments[:, MID_X], segments[:, MID_Y], pose.x, pose.y, pose.cos, pose.sin)
-    dir_x, dir_y = rotate(segments[:, DIR_X], segments[:, DIR_Y], pose.cos, -pose.sin)
-    height = segments[:, HEIGHT] - pose.z
-    valid = (jnp.arange(size) < cell.count) & (jnp.abs(height) < LEVEL_HEIGHT)
-    columns = (x, y, dir_x, dir_y, segments[:, HALF_LENGTH], height, segments[:, PIECE_KIND], segments[:, PIECE_LIMIT])
-    return jnp.where(valid[:, None], jnp.stack(columns, 1), 0.0), valid
+    columns, own = segments_of_cell(table, cell)
+    x, y = to_frame(columns[MID_X], columns[MID_Y], pose.x, pose.y, pose.cos, pose.sin)
+    dir_x, dir_y = rotate(columns[DIR_X], columns[DIR_Y], pose.cos, -pose.sin)
+    height = columns[HEIGHT] - pose.z
+    valid = own & (jnp.abs(height) < LEVEL_HEIGHT)
+    seen = jnp.stack([x, y, dir_x, dir_y, columns[HALF_LENGTH], height, columns[PIECE_KIND], columns[PIECE_LIMIT]], -1)
+    return jnp.where(valid[..., None], seen, 0.0).reshape(table.capacity, -1), valid.reshape(-1)
 
 
 def _stop_lines(config, scene: Scene, lights, pose: Pose) -> tuple[jax.Array, jax.Array]:

@@ -32,6 +32,7 @@ from perlsim.bank import (
 )
 from perlsim.geometry.boxes import Box, box_gap, corners, segment_touches_box
 from perlsim.geometry.cells import (
+    BLOCK,
     DIR_X,
     DIR_Y,
     HEIGHT,
@@ -39,9 +40,9 @@ from perlsim.geometry.cells import (
     NO_KEY,
     OUTSIDE_GRID,
     OVERFLOW,
-    fold,
     lookup,
     nearest_on_segment,
+    segments_of_cell,
     signed_edge_distance,
     sort_key,
 )
@@ -115,16 +116,12 @@ def _touched_markings(scene: Scene, box: Box, z: jax.Array) -> tuple[jax.Array, 
     """Set of the kinds of marking under the footprint, as bits ``1 << MarkingType``, and doubts."""
     table = scene.bank.markings
     cell = lookup(table, scene.idx, box.x, box.y)
-
-    def update(touched, segment, own, rank):
-        mid_x, mid_y, dir_x, dir_y, half_length, height, from_left, from_right = (segment[i] for i in range(8))
-        touches = own & (jnp.abs(height - z) < LEVEL_HEIGHT)
-        touches &= segment_touches_box(mid_x, mid_y, half_length * dir_x, half_length * dir_y, box)
-        left = dir_x * (box.y - mid_y) - dir_y * (box.x - mid_x) > 0
-        kinds = lax.bitcast_convert_type(jnp.where(left, from_left, from_right), jnp.int32)
-        return touched | jnp.where(touches, kinds, 0)
-
-    touched = fold(table, cell, update, jnp.int32(0))
+    (mid_x, mid_y, dir_x, dir_y, half_length, height, from_left, from_right), own = segments_of_cell(table, cell)
+    touches = own & (jnp.abs(height - z) < LEVEL_HEIGHT)
+    touches &= segment_touches_box(mid_x, mid_y, half_length * dir_x, half_length * dir_y, box)
+    left = dir_x * (box.y - mid_y) - dir_y * (box.x - mid_x) > 0
+    kinds = lax.bitcast_convert_type(jnp.where(left, from_left, from_right), jnp.int32)
+    touched = union(jnp.where(touches, kinds, 0))
     return touched, bits((cell.flags & OVERFLOW) != 0, Event.LOOKUP_OVERFLOW)
 
 
@@ -135,25 +132,21 @@ def _lane_direction(scene: Scene, pose: Pose) -> tuple[jax.Array, jax.Array]:
     """
     table = scene.bank.lanes
     cell = lookup(table, scene.idx, pose.x, pose.y)
+    columns, own = segments_of_cell(table, cell)
+    squared, _ = nearest_on_segment(pose.x, pose.y, columns)
+    seen = own & (jnp.abs(columns[HEIGHT] - pose.z) < LEVEL_HEIGHT)
+    within = seen & (squared <= columns[LANE_HALF_WIDTH] * columns[LANE_HALF_WIDTH])
+    ahead = columns[DIR_X] * pose.cos + columns[DIR_Y] * pose.sin
+    in_junction = (lax.bitcast_convert_type(columns[LANE_CODE], jnp.int32) & 1) != 0
     along, against = 1, 2
-
-    def update(carry, segment, own, rank):
-        found, nearest = carry
-        squared, _ = nearest_on_segment(pose.x, pose.y, segment)
-        seen = own & (jnp.abs(segment[HEIGHT] - pose.z) < LEVEL_HEIGHT)
-        within = seen & (squared <= segment[LANE_HALF_WIDTH] * segment[LANE_HALF_WIDTH])
-        ahead = segment[DIR_X] * pose.cos + segment[DIR_Y] * pose.sin
-        in_junction = (lax.bitcast_convert_type(segment[LANE_CODE], jnp.int32) & 1) != 0
-        found |= jnp.where(within & ((ahead > 0) | in_junction), along, 0)
-        # Opposed by more than 120°.
-        found |= jnp.where(within & (ahead < -0.5), against, 0)
-        key = sort_key(squared, rank, _RANK_BITS)
-        return found, jnp.minimum(nearest, jnp.where(seen, key, NO_KEY))
-
-    found, nearest = fold(table, cell, update, (jnp.int32(0), jnp.int32(NO_KEY)))
-    segment = cell.first + (nearest & ((1 << _RANK_BITS) - 1))
-    z = jnp.where(nearest < NO_KEY, table.segments[segment, HEIGHT], pose.z)
-    return found == against, z
+    found = jnp.where(within & ((ahead > 0) | in_junction), along, 0)
+    # Opposed by more than 120°.
+    found |= jnp.where(within & (ahead < -0.5), against, 0)
+    rank = jnp.arange(table.capacity, dtype=jnp.int32).reshape(own.shape)
+    nearest = jnp.where(seen, sort_key(squared, rank, _RANK_BITS), NO_KEY).min()
+    rank = nearest & ((1 << _RANK_BITS) - 1)
+    z = table.segments[cell.first + rank // BLOCK, HEIGHT, rank % BLOCK]
+    return union(found) == against, jnp.where(nearest < NO_KEY, z, pose.z)
 
 
 class Contact(NamedTuple):
@@ -212,8 +205,8 @@ def contact_outcome(
 
 
 def union(events: jax.Array) -> jax.Array:
-    """All events of several sets ``[N]``."""
-    return lax.reduce(events, jnp.int32(0), lax.bitwise_or, (0,))
+    """The union of several sets of bits, int32 of any shape."""
+    return lax.reduce(events, jnp.int32(0), lax.bitwise_or, range(events.ndim))
 
 
 def _to_blame(own: Box, pose: Pose, agents: jax.Array, others: Box, exposed: jax.Array) -> jax.Array:
