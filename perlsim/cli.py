@@ -85,7 +85,7 @@ class Import:
         if not self.window > 0:
             raise PerlsimError(f"expected a positive time in seconds, found {self.window}", field="--window")
         if not self.timeout > 0:
-            raise PerlsimError(f"expected a positive time in seconds, found {self.timeout}", field="--timeout")
+            raise PerlsimError(f"expected a positive time, found {self.timeout}", field="--timeout")
         options = ImportOptions(
             format=self.format,
             reading=ReadOptions(self.maps, self.window, self.ego),
@@ -169,21 +169,27 @@ class Generate:
     """Seed of the first scene."""
     family: tuple[str, ...] = ()
     """Names of the scenario families to use; all of them by default."""
+    workers: int | None = None
+    """Number of processes; all cores by default. The scenes are the same for any number."""
 
     def run(self) -> int:
         """Generates."""
-        from perlsim.readers.synthetic import generate
-        from perlsim.store import ScenarioStore, StoreWriter
+        from rich.console import Console
+
+        from perlsim.ingest.progress import Counter
+        from perlsim.ingest.synthetic import generate_logs
 
         _at_least("--num", self.num, 1)
-        store = ScenarioStore.open_or_create(self.out)
-        stored = {summary.key for summary in store.summaries}
-        added = 0
-        with StoreWriter(store) as writer:
-            for scenario in generate(self.num, self.seed, families=self.family or None):
-                if (scenario.source, scenario.dataset, scenario.scenario_id) not in stored:
-                    writer.add(scenario, keep_duplicates=True)
-                    added += 1
+        _at_least("--workers", self.workers, 1)
+        with Counter(Console(), "scenes", self.num, "generating") as counter:
+            added = generate_logs(
+                self.num,
+                self.seed,
+                self.out,
+                families=self.family,
+                num_workers=self.workers,
+                progress=counter.show,
+            )
         print(f"generated: {added} scenes, {self.num - added} of {self.num} were in the store already")
         return DONE
 

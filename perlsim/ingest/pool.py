@@ -14,7 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
 from perlsim.ingest.sources import LogPath
@@ -81,7 +81,7 @@ def _as_they_come(
     stopped: Callable[[], bool],
 ) -> Iterator[tuple[int, Message]]:
     todo = deque(range(len(logs)))
-    workers: dict[Connection, _Worker] = {}
+    workers: dict[object, _Worker] = {}  # by connection
 
     def start() -> _Worker:
         worker = _Worker(reading)
@@ -99,7 +99,7 @@ def _as_they_come(
         for worker in workers.values():
             worker.give(todo, logs)
         while workers and not stopped():
-            for connection in wait(list(workers), timeout=POLL):
+            for connection in wait([worker.connection for worker in workers.values()], timeout=POLL):
                 worker = workers[connection]
                 message = worker.receive()
                 if message is None:

@@ -14,45 +14,73 @@ LINE_SECONDS = 5.0  # between lines in a pipe
 NAMED_DUPLICATES = 20  # listed by name at the end
 
 
-class ConsoleProgress(Progress):
-    """Progress on a console, used as a context."""
+class Counter:
+    """Counts what is done with on a console, used as a context: a bar, or a line every `LINE_SECONDS`.
 
-    def __init__(self, console: Console):
-        self._console = console
-        self._num_logs = 0
-        self._next_line = 0.0
+    Args:
+        console: where to.
+        unit: what is counted, in the plural.
+        total: how many there will be, None unknown yet.
+        description: what is being done.
+    """
+
+    def __init__(self, console: Console, unit: str, total: int | None, description: str):
+        self._console, self._unit, self._total = console, unit, total
+        self._next_line = time.monotonic() + LINE_SECONDS
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("logs"),
+            TextColumn(unit),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("looking for logs", total=None)
+        self._task = self._bar.add_task(description, total=total)
 
-    def __enter__(self) -> ConsoleProgress:
+    def __enter__(self) -> Counter:
         self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
+    def set_total(self, total: int, description: str) -> None:
+        """Takes note of how many there will be."""
+        self._total = total
+        self._bar.update(self._task, total=total, description=description)
+
+    def show(self, num_done: int, text: str = "") -> None:
+        """Moves the bar, or prints a line now and then; ``text`` is what else to say."""
+        self._bar.update(self._task, completed=num_done, description=text or None)
+        if not self._console.is_terminal and time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + LINE_SECONDS
+            line = f"{num_done} of {self._total} {self._unit}"
+            plain(self._console, f"{line}, {text}" if text else line)
+
+
+class ConsoleProgress(Progress):
+    """Progress of an import on a console, used as a context."""
+
+    def __init__(self, console: Console):
+        self._console = console
+        self._counter = Counter(console, "logs", None, "looking for logs")
+
+    def __enter__(self) -> ConsoleProgress:
+        self._counter.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._counter.__exit__(*error)
+
     def start(self, num_logs: int) -> None:
         """Takes note of the number of logs to read."""
-        self._num_logs = num_logs
-        self._next_line = time.monotonic() + LINE_SECONDS
-        self._bar.update(self._task, total=num_logs, description="reading")
+        self._counter.set_total(num_logs, "reading")
 
     def update(self, report: ImportReport, num_done: int) -> None:
         """Moves the bar, or prints a line every `LINE_SECONDS`."""
-        text = f"{report.imported} scenes, {len(report.refused)} refused"
-        self._bar.update(self._task, completed=num_done, description=text)
-        if not self._console.is_terminal and time.monotonic() >= self._next_line:
-            self._next_line = time.monotonic() + LINE_SECONDS
-            plain(self._console, f"{num_done} of {self._num_logs} logs, {text}")
+        self._counter.show(num_done, f"{report.imported} scenes, {len(report.refused)} refused")
 
     def refused(self, path: str, reason: str) -> None:
         """Prints the reason at once."""

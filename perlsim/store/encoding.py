@@ -19,16 +19,19 @@ class Encoded:
     fingerprint: Fingerprint
 
 
-def encode(scenario: Scenario, *, source_sha256: str = "", source_size: int = 0) -> Encoded:
+def encode(
+    scenario: Scenario, *, source_sha256: str = "", source_size: int = 0, comparable: bool = True
+) -> Encoded:
     """Encodes a scenario.
 
     Args:
         scenario: validated, in the scenario frame.
         source_sha256, source_size: digest and bytes of the log it was read from.
+        comparable: whether to take the fingerprint by which the same scene is known again in another form.
 
     Raises:
         FormatError: where float64 coordinates would lose more than millimetres in float32.
     """
-    fingerprint = fingerprint_of(scenario)
+    fingerprint = fingerprint_of(scenario) if comparable else Fingerprint.empty(scenario.duration)
     summary = summarise(scenario, fingerprint.digest(), source_sha256=source_sha256, source_size=source_size)
     return Encoded(encode_row(scenario) | {FINGERPRINT: fingerprint.packed()}, summary, fingerprint)

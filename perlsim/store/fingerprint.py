@@ -51,6 +51,11 @@ class Fingerprint:
         return np.concatenate([np.array([len(self.hashes)], np.uint64), self.hashes, self.ego_hashes])
 
     @classmethod
+    def empty(cls, duration: float) -> Fingerprint:
+        """A fingerprint that is like no other, not even itself."""
+        return cls(np.zeros(0, np.uint64), np.zeros(0, np.uint64), duration)
+
+    @classmethod
     def unpack(cls, packed: np.ndarray, duration: float) -> Fingerprint:
         """Inverse of `packed`."""
         count = int(packed[0]) + 1

@@ -125,11 +125,13 @@ def _traffic_tags(scenario: Scenario) -> set[str]:
 
 def _nearest_junction(scenario: Scenario, position: np.ndarray) -> float:
     lanes = scenario.road.lanes
-    points = [lanes.centre[lane][:, :2] for lane in np.flatnonzero(lanes.in_junction).tolist()]
-    if not points:
+    low, high = position.min(0) - JUNCTION_DISTANCE, position.max(0) + JUNCTION_DISTANCE
+    lines = [lanes.centre[lane][:, :2] for lane in np.flatnonzero(lanes.in_junction).tolist()]
+    near = [line for line in lines if (line.min(0) <= high).all() and (line.max(0) >= low).all()]
+    if not near:
         return np.inf
     # Resampled to a point per metre or so: centre lines may have few, far points.
-    dense = np.concatenate([_densify(line) for line in points])
+    dense = np.concatenate([_densify(line) for line in near])
     squared = np.square(position[::2, None] - dense[None]).sum(-1)
     return float(np.sqrt(squared.min()))
 

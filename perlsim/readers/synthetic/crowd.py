@@ -113,7 +113,7 @@ def _vehicles(rng: np.random.Generator, count: int, allowed: tuple[bool, ...]) -
     choice = np.searchsorted(share, rng.random(count) * share[-1], "right")
     size = rng.uniform(_SMALLEST[choice], _LARGEST[choice])
     kind = _KIND[choice]
-    slow = np.isin(kind, (AgentType.TRUCK, AgentType.BUS))
+    slow = (kind == AgentType.TRUCK) | (kind == AgentType.BUS)
     cyclist = kind == AgentType.CYCLIST
     eagerness = np.where(
         rng.random(count) < 0.12, rng.uniform(0.45, 0.7, count), rng.uniform(0.8, 1.05, count)
@@ -239,7 +239,7 @@ def _moving(town: TownMap, table: PathTable, slots: Slots, rng, spacing: float) 
     centre = (front - 0.5 * length).ravel()
     slot = np.repeat(np.arange(lanes), each)
     pick = rng.integers(0, _CHOICES, len(slot))
-    long = np.isin(crowd.kind, (AgentType.TRUCK, AgentType.BUS))
+    long = (crowd.kind == AgentType.TRUCK) | (crowd.kind == AgentType.BUS)
     path = np.where(long & (not roundabout), slots.straight[slot, pick], slots.choices[slot, pick])
     keep = np.flatnonzero((centre - 0.5 * crowd.length > slots.begin[slot]) & (path >= 0))
     crowd, slot, path, centre = crowd.take(keep), slot[keep], path[keep], centre[keep]

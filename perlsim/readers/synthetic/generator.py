@@ -40,6 +40,7 @@ def generate(
     seed: int,
     families: Sequence[str] | None = None,
     *,
+    first: int = 0,
     duration: float = 15.0,
     dt: float = 0.1,
 ) -> Iterator[Scenario]:
@@ -53,6 +54,7 @@ def generate(
         num: how many scenarios.
         seed: non-negative; another seed gives other maps and other traffic.
         families: names from `FAMILIES`, all of them if None.
+        first: number ``i`` of the first scenario.
         duration: s from the first to the last step.
         dt: s between steps, 0.02 to 0.2.
 
@@ -70,20 +72,22 @@ def generate(
             field="families",
             remedy=f"choose from {', '.join(FAMILIES)}",
         )
-    if num < 0 or seed < 0:
-        raise PerlsimError(f"expected num >= 0 and seed >= 0, found {num} and {seed}", field="num, seed")
+    if min(num, seed, first) < 0:
+        raise PerlsimError(
+            f"expected num, seed and first >= 0, found {num}, {seed} and {first}", field="num, seed, first"
+        )
     if not 0.02 <= dt <= 0.2 or not dt <= duration <= 600.0:
         raise PerlsimError(
             f"expected dt in [0.02, 0.2] and duration in [dt, 600] s, found {dt} and {duration}",
             field="dt, duration",
         )
-    return _stream(num, seed, names, round(duration / dt) + 1, dt)
+    return _stream(range(first, first + num), seed, names, round(duration / dt) + 1, dt)
 
 
-def _stream(num: int, seed: int, names: tuple[str, ...], steps: int, dt: float) -> Iterator[Scenario]:
+def _stream(numbers: range, seed: int, names: tuple[str, ...], steps: int, dt: float) -> Iterator[Scenario]:
     chunk = _BATCH * len(names)
-    for begin in range(0, num, chunk):
-        wanted = range(begin, min(begin + chunk, num))
+    for begin in range(0, len(numbers), chunk):
+        wanted = numbers[begin : begin + chunk]
         made: dict[int, Scenario] = {}
         for slot, name in enumerate(names):
             indices = [i for i in wanted if i % len(names) == slot]

@@ -57,7 +57,9 @@ def test_a_lane_change_leads_from_one_lane_to_the_other():
 def test_a_lane_change_is_as_long_however_few_points_a_lane_has(points):
     moving = tracks(agents=1, steps=100)
     moving.position[0, :, 1] += 3.5 / (1 + np.exp(-(moving.position[0, :, 0] - 50) / 5))
-    rows = [np.column_stack([np.linspace(-20, 250, points), np.full((points, 2), [y, 0])]) for y in (0.0, 3.5)]
+    rows = [
+        np.column_stack([np.linspace(-20, 250, points), np.full((points, 2), [y, 0])]) for y in (0.0, 3.5)
+    ]
     network = lanes(rows)
     network = network.__class__(**{**network.__dict__, "left": Ragged.from_rows([[1], []], dtype=np.int32)})
     route, _ = route_of(tracks=moving, road=Road(lanes=network))

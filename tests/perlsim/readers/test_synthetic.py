@@ -182,6 +182,7 @@ def test_driving_is_physical_lawful_and_free_of_collisions_in_hundreds(family):
 def test_a_scenario_does_not_depend_on_how_many_are_asked_for(scenarios):
     few = list(generate(9, 7))
     assert all(same(a, b) for a, b in zip(few, scenarios, strict=False))
+    assert all(same(a, b) for a, b in zip(generate(7, 7, first=5), scenarios[5:], strict=False))
 
 
 def test_another_seed_gives_other_maps_and_other_traffic():
