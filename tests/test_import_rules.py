@@ -117,7 +117,9 @@ def loaded_after(statements: str) -> set[str]:
     """Which of the heavy libraries a fresh process has loaded after the statements."""
     heavy = "{name for name in ('jax', 'jaxlib', 'flax', 'torch', 'transformers') if name in sys.modules}"
     code = f"import sys\n{statements}\nprint('loaded:', *{heavy})"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
     return set(result.stdout.splitlines()[-1].split()[1:])
 
 
