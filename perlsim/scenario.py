@@ -140,7 +140,7 @@ class StopSigns:
 
     Attributes:
         position: ``[S, 3]`` m, on the controlled lane where traffic has to stop.
-        heading: ``[S]`` rad, direction of the traffic that must stop; NaN unknown (finalize takes the lane's).
+        heading: ``[S]`` rad, direction of the traffic that stops; NaN unknown (finalize takes the lane's).
         lane_idx: int32 ``[S]``, controlled lane or −1. A sign that governs several lanes is several rows.
     """
 
