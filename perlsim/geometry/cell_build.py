@@ -183,10 +183,12 @@ def _side_of_nearest(points: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray,
     across = _across(points[point], edges[edge])
     # Of the edges that share the nearest vertex, the one whose line is farther tells the side.
     order = np.lexsort((np.abs(across), point))
-    last = np.flatnonzero(np.r_[point[order][1:] != point[order][:-1], True])
-    side = np.zeros(len(points), bool)
-    side[point[order][last]] = across[order][last] >= 0
-    return side, edges[nearest, 4]
+    last = order[np.flatnonzero(np.r_[point[order][1:] != point[order][:-1], True])]
+    side, height = np.zeros(len(points), bool), np.zeros(len(points))
+    side[point[last]] = across[last] >= 0
+    # Of the edge that told the side: another, of another level, may be exactly as near.
+    height[point[last]] = edges[edge[last], 4]
+    return side, height
 
 
 def _side_at(point: np.ndarray, height: float, edges: np.ndarray) -> bool:
