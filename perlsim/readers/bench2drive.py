@@ -28,8 +28,10 @@ import numpy as np
 from perlsim.errors import FormatError
 from perlsim.readers import ReadOptions
 from perlsim.readers.bench2drive_map import HdMap, find_hd_map, read_hd_map
+from perlsim.readers.box_tables import note_repeated
 from perlsim.readers.carla_names import LIGHT_STATES, agent_type, right_handed
 from perlsim.readers.carla_town import crop_town, load_town, place_lights
+from perlsim.readers.fields import ODD_STATE
 from perlsim.readers.finalize import finalize
 from perlsim.scenario import Array, Ego, Lights, Road, Scenario, StopSigns, Tracks
 from perlsim.vocabulary import AgentType, LightState
@@ -64,8 +66,8 @@ def read(path: Path, options: ReadOptions) -> Iterator[Scenario]:
         )
     frames = {number - first: _boxes(file) for number, file in sorted(files.items())}
     steps = last - first + 1
-    repairs = () if len(files) == steps else (f"{steps - len(files)} frames are missing: left invalid",)
-    tracks = _tracks(frames, steps)
+    repairs = [] if len(files) == steps else [f"{steps - len(files)} frames are missing: left invalid"]
+    tracks = _tracks(frames, steps, repairs)
     moving = tracks.position[tracks.valid]
     moving = moving[np.isfinite(moving).all(1)]
     if not len(moving):
@@ -93,7 +95,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Scenario]:
             dataset="bench2drive",
             start_time=first * DT,
             source_file=path.name,
-            repairs=repairs,
+            repairs=tuple(repairs),
             missing=()
             if town
             else (f"map (neither {town_name}_HD_map.npz nor its OpenDRIVE file was found)",),
@@ -164,10 +166,11 @@ def _kind(box: dict) -> AgentType | None:
     return None
 
 
-def _tracks(frames: dict[int, list[dict]], steps: int) -> Tracks:
+def _tracks(frames: dict[int, list[dict]], steps: int, repairs: list[str]) -> Tracks:
     rows: dict[str, int] = {}
     kinds, sizes = [], []
-    found: list[tuple[int, int, dict]] = []
+    found: dict[tuple[int, int], dict] = {}
+    repeated = 0
     for step, boxes in frames.items():
         for place, box in enumerate(boxes):
             kind = _kind(box)
@@ -179,10 +182,12 @@ def _tracks(frames: dict[int, list[dict]], steps: int) -> Tracks:
                 rows[name] = len(rows)
                 kinds.append(kind)
                 sizes.append(2 * box["extent"])
-            found.append((rows[name], step, box))
+            repeated += (rows[name], step) in found
+            found.setdefault((rows[name], step), box)
     position, heading = np.zeros((len(rows), steps, 3)), np.zeros((len(rows), steps))
     velocity, valid = np.full((len(rows), steps, 2), np.nan), np.zeros((len(rows), steps), bool)
-    for row, step, box in found:
+    note_repeated(repeated, "first", repairs)
+    for (row, step), box in found.items():
         centre = right_handed(box["center"])
         position[row, step] = centre[0], centre[1], centre[2] - box["extent"][2]
         heading[row, step] = -np.deg2rad(box["rotation"][2])
@@ -239,7 +244,7 @@ def _lights(frames, steps: int, town: OpenDriveMap | None, new_lane_idx: Array) 
         for box in boxes:
             key, value = str(box.get("id", "")), box.get("state")
             if box.get("class") == "traffic_light" and key in order and isinstance(value, int):
-                state[order[key], step] = LIGHT_STATES.get(value, LightState.UNKNOWN)
+                state[order[key], step] = LIGHT_STATES.get(value, ODD_STATE)
     positions = np.array(list(places.values())).reshape(-1, 3)
     heading = _facing(frames, list(places))
     return place_lights(town, new_lane_idx, positions, heading, state, by_stop_point=True)

@@ -70,9 +70,7 @@ def tracks_on_grid(boxes: Boxes, grid: TimeGrid, repairs: list[str]) -> Tracks:
     order = np.arange(len(agent))[::-1]  # the first of repeated boxes is written last, and stays
     row_of[agent[order], boxes.frame[order]] = order
     valid = row_of >= 0
-    repeated = len(agent) - np.count_nonzero(valid)
-    if repeated:
-        repairs.append(f"{repeated} boxes repeated an object within a frame: the first of each was kept")
+    note_repeated(len(agent) - np.count_nonzero(valid), "first", repairs)
     size = np.array([np.median(boxes.size[agent == i], axis=0) for i in range(count)]).reshape(count, 3)
     columns = [boxes.centre, np.cos(boxes.heading)[:, None], np.sin(boxes.heading)[:, None]]
     if boxes.velocity is not None:
@@ -80,6 +78,7 @@ def tracks_on_grid(boxes: Boxes, grid: TimeGrid, repairs: list[str]) -> Tracks:
     table = np.concatenate(columns, axis=1)
     values = table[np.maximum(row_of, 0)] if count else np.zeros((0, frames, table.shape[1]))
     finite: Array = np.all(np.isfinite(values[..., :3]), axis=-1)
+    note_unplaced(np.count_nonzero(valid & ~finite), repairs)
     values, valid = grid.resample(np.where(finite[..., None], values, 0.0), valid & finite)
     position = values[..., :3].copy()
     position[..., 2] -= 0.5 * np.nan_to_num(size[:, None, 2])
@@ -94,6 +93,20 @@ def tracks_on_grid(boxes: Boxes, grid: TimeGrid, repairs: list[str]) -> Tracks:
         ids=tuple(names.tolist()),
     )
     return select(tracks, np.any(valid, axis=1))
+
+
+def note_repeated(count: int | np.integer, kept: str, repairs: list[str]) -> None:
+    """Notes ``count`` boxes of objects that have one in the frame already; ``kept``: "first" or "last"."""
+    if count:
+        repairs.append(f"{count} boxes repeated an object within a frame: the {kept} of each was kept")
+
+
+def note_unplaced(count: int | np.integer, repairs: list[str]) -> None:
+    """Notes ``count`` boxes that a reader had to leave out for want of a place."""
+    if count:
+        repairs.append(
+            f"{count} boxes had positions that are not finite: left out, or bridged where the gap is short"
+        )
 
 
 def ego_track(name: str, centre: Array, heading: Array, size: Array, grid: TimeGrid) -> Tracks:

@@ -24,8 +24,10 @@ import numpy as np
 
 from perlsim.errors import FormatError
 from perlsim.readers import ReadOptions
+from perlsim.readers.box_tables import note_repeated, note_unplaced
 from perlsim.readers.carla_names import EGO_ROLES, LIGHT_STATES, agent_type, right_handed
 from perlsim.readers.carla_town import MARGIN, crop_town, load_town, place_lights
+from perlsim.readers.fields import ODD_STATE
 from perlsim.readers.finalize import finalize
 from perlsim.readers.resampling import TimeGrid
 from perlsim.readers.windows import select, windows
@@ -256,7 +258,8 @@ def _scenario(log: _Log, times: Array, ego_id: int | None, town, path: Path) -> 
     first = max(int(np.searchsorted(elapsed, times[0], side="right")) - 2, 0)
     last = min(int(np.searchsorted(elapsed, times[-1])) + 2, len(elapsed))
     grid = TimeGrid(elapsed[first:last] - times[0], times - times[0], DT)
-    tracks = _tracks(log, first, last, grid)
+    repairs = list(log.repairs)
+    tracks = _tracks(log, first, last, grid, repairs)
     ego_idx = tracks.ids.index(str(ego_id)) if str(ego_id) in tracks.ids else -1
     kept = _near_props(tracks, ego_idx)
     tracks = select(tracks, kept)
@@ -264,7 +267,6 @@ def _scenario(log: _Log, times: Array, ego_id: int | None, town, path: Path) -> 
         return None
     ego_idx = int(kept[:ego_idx].sum()) if ego_idx >= 0 else -1
     road, lights = _surroundings(log, first, last, grid, tracks, town)
-    repairs = list(log.repairs)
     missing = () if town else (f"map (no OpenDRIVE file of {log.town} in the maps folder)",)
     return Scenario(
         path.stem,
@@ -284,7 +286,7 @@ def _scenario(log: _Log, times: Array, ego_id: int | None, town, path: Path) -> 
     )
 
 
-def _tracks(log: _Log, first: int, last: int, grid: TimeGrid) -> Tracks:
+def _tracks(log: _Log, first: int, last: int, grid: TimeGrid, repairs: list[str]) -> Tracks:
     frames = log.positions[first:last]
     rows = np.concatenate(frames)
     frame = np.repeat(np.arange(len(frames)), [len(part) for part in frames])
@@ -295,10 +297,10 @@ def _tracks(log: _Log, first: int, last: int, grid: TimeGrid) -> Tracks:
         and (kind := agent_type(log.actors[int(i)].blueprint, log.actors[int(i)].attributes)) is not None
     }
     ids = sorted(kinds)
-    known = (
-        np.isin(rows["id"], ids) & np.isfinite(rows["location"]).all(1) & np.isfinite(rows["rotation"]).all(1)
-    )
-    rows, frame = rows[known], frame[known]
+    known = np.isin(rows["id"], ids)
+    placed = np.isfinite(rows["location"]).all(1) & np.isfinite(rows["rotation"]).all(1)
+    note_unplaced(np.count_nonzero(known & ~placed), repairs)
+    rows, frame = rows[known & placed], frame[known & placed]
     agent = np.searchsorted(ids, rows["id"])
     values = np.zeros((len(ids), len(frames), 5))
     valid = np.zeros((len(ids), len(frames)), bool)
@@ -318,6 +320,7 @@ def _tracks(log: _Log, first: int, last: int, grid: TimeGrid) -> Tracks:
         axis=1,
     )
     valid[agent, frame] = True
+    note_repeated(len(agent) - np.count_nonzero(valid), "last", repairs)
     steps, valid = grid.resample(values, valid)
     tracks = Tracks(
         position=steps[..., :3],
@@ -367,7 +370,7 @@ def _surroundings(
     for column, part in enumerate(frames):
         known = np.isin(part["id"], ids)
         states[np.searchsorted(ids, part["id"][known]), column] = [
-            LIGHT_STATES.get(int(s), LightState.UNKNOWN) for s in part["state"][known]
+            LIGHT_STATES.get(int(s), ODD_STATE) for s in part["state"][known]
         ]
     # A state holds from its frame until the next.
     holding = np.maximum(np.searchsorted(grid.stamps, grid.times + 1e-6, side="right") - 1, 0)

@@ -16,6 +16,7 @@ from perlsim.errors import FormatError
 from perlsim.geometry.drivable import edges_from_lanes
 from perlsim.geometry.polylines import wrap
 from perlsim.readers.commonroad_xml import Element, number, place_of, points, references, value_of
+from perlsim.readers.fields import ODD_STATE
 from perlsim.readers.lane_rows import LaneRow, MarkingCollector, lane_graph, may_cross
 from perlsim.scenario import Array, Lights, Ragged, Road, StopSigns
 from perlsim.vocabulary import LaneType, LightState, MarkingType
@@ -302,7 +303,7 @@ class CommonRoadMap:
         for element in cycle.findall("cycleElement"):
             duration = value_of(element, "duration", self._path)
             durations.append(0.0 if duration is None else duration)
-            colours.append(_COLOURS.get(element.findtext("color") or "", LightState.UNKNOWN))
+            colours.append(_COLOURS.get(element.findtext("color") or "", ODD_STATE))
         total = sum(durations)
         if total <= 0 or min(durations) < 0:
             raise FormatError("expected positive durations", file=self._path, field=place_of(light))

@@ -10,6 +10,8 @@ import numpy as np
 from perlsim.errors import FormatError
 from perlsim.scenario import Array
 
+ODD_STATE = -1
+"""State of a light for which the log has what its format does not define; finalize reports it."""
 _DAMAGE = (
     ArithmeticError,
     AttributeError,

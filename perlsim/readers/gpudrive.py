@@ -205,7 +205,7 @@ def _lights(states: dict[str, Any], num_steps: int, lane_rows: dict[str, int]) -
         points = numbers([light["x"], light["y"], light.get("z") or np.zeros(len(light["x"]))], 3, -1).T
         steps = light.get("time_index", range(len(points)))
         for step, state, point in zip(steps, light["state"], points, strict=True):
-            seen.append((int(step), str(name), _LIGHT_CODES.get(str(state), 0), point))
+            seen.append((int(step), str(name), _LIGHT_CODES.get(str(state), -1), point))
     return pack_lights(seen, num_steps, lane_rows)
 
 

@@ -19,6 +19,8 @@ import numpy as np
 
 from perlsim.errors import FormatError
 from perlsim.readers import ReadOptions
+from perlsim.readers.box_tables import note_repeated, note_unplaced
+from perlsim.readers.fields import ODD_STATE
 from perlsim.readers.finalize import finalize
 from perlsim.readers.nuplan_map import NuplanMap, find_map, read_map
 from perlsim.readers.resampling import TimeGrid, time_grid
@@ -111,7 +113,8 @@ def _windows(connection: sqlite3.Connection, path: Path, options: ReadOptions) -
             continue
         part = _Frames(frames.tokens[first:last], frames.stamps[first:last], frames.ego[first:last])
         local = TimeGrid(seconds[first:last] - times[0], times - times[0], grid.dt)
-        tracks = _tracks(connection, part, local)
+        repairs: list[str] = []
+        tracks = _tracks(connection, part, local, repairs)
         road, lights = _surroundings(connection, part, local, tracks, city)
         yield finalize(
             Scenario(
@@ -128,6 +131,7 @@ def _windows(connection: sqlite3.Connection, path: Path, options: ReadOptions) -
                 licence="CC BY-NC-SA 4.0",
                 start_time=float(frames.stamps[0] * 1e-6 + times[0]),
                 source_file=path.name,
+                repairs=tuple(repairs),
                 missing=("heights",)
                 if city
                 else (f"map (no GeoPackage of {names[0] or names[1]})", "heights"),
@@ -173,7 +177,7 @@ def _ego(frames: _Frames) -> tuple[Array, Array]:
     return values, np.all(np.isfinite(values[:, :4]), axis=1)
 
 
-def _tracks(connection: sqlite3.Connection, frames: _Frames, grid: TimeGrid) -> Tracks:
+def _tracks(connection: sqlite3.Connection, frames: _Frames, grid: TimeGrid, repairs: list[str]) -> Tracks:
     ids: dict[bytes, int] = {b"": 0}
     kinds, sizes = [AgentType.VEHICLE], [list(EGO_SIZE)]
     cells: list[tuple] = []
@@ -201,7 +205,10 @@ def _tracks(connection: sqlite3.Connection, frames: _Frames, grid: TimeGrid) -> 
         row, column = table[:, 0].astype(int), table[:, 1].astype(int)
         x, y, yaw, vx, vy = table[:, 2:].T
         values[row, column] = np.stack([x, y, np.cos(yaw), np.sin(yaw), vx, vy], axis=1)
+        valid[row, column] = True
+        note_repeated(len(cells) - np.count_nonzero(valid[1:]), "last", repairs)
         valid[row, column] = np.isfinite([x, y, yaw]).all(0)
+        note_unplaced(np.count_nonzero(~np.isfinite([x, y, yaw]).all(0)), repairs)
     unknown = (~np.isfinite(values[..., 4:]).all(-1) & valid).any(1)
     steps, valid = grid.resample(np.nan_to_num(values, posinf=0.0, neginf=0.0), valid)
     steps[unknown, :, 4:] = np.nan
@@ -257,5 +264,5 @@ def _light_states(connection: sqlite3.Connection, frames: _Frames) -> dict[int, 
         query = "SELECT lane_connector_id, status FROM traffic_light_status WHERE lidar_pc_token = ?"
         for fid, status in connection.execute(query, (token,)):
             states = result.setdefault(int(fid), np.full(len(frames.tokens), LightState.UNKNOWN, np.int8))
-            states[column] = _STATES.get(status, LightState.UNKNOWN)
+            states[column] = _STATES.get(status, ODD_STATE)
     return result

@@ -11,7 +11,7 @@ import pyarrow as pa
 from perlsim.errors import FormatError
 from perlsim.readers.arrow_tables import column, numbers, read_table
 from perlsim.readers.box_tables import Boxes, ego_track, tracks_on_grid, with_first
-from perlsim.readers.fields import reading
+from perlsim.readers.fields import ODD_STATE, reading
 from perlsim.readers.mend_tracks import differences
 from perlsim.readers.poses import Poses, heading_of, rotations
 from perlsim.readers.py123d_labels import kinds_of
@@ -118,8 +118,8 @@ class Py123dLog:
                 lane_idx = index.get(str(lane[entry]))
                 if lane_idx is not None:
                     states = rows.setdefault(lane_idx, np.full(last - first, LightState.UNKNOWN, np.int8))
-                    if status[entry] < len(_STATES):
-                        states[step] = _STATES[status[entry]]
+                    known = status[entry] < len(_STATES)
+                    states[step] = _STATES[status[entry]] if known else ODD_STATE
         return Lights(
             position=np.array([road.lanes.centre[i][0] for i in rows]).reshape(-1, 3),
             heading=np.full(len(rows), np.nan),

@@ -189,4 +189,4 @@ def _light_code(value: Any) -> int | None:
     """Waymo's code of a state; None where nothing was observed."""
     if value is None:
         return None
-    return _LIGHT_CODES.get(value, 0) if isinstance(value, str) else int(value)
+    return _LIGHT_CODES.get(value, -1) if isinstance(value, str) else int(value)

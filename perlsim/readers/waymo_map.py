@@ -13,6 +13,7 @@ import numpy as np
 import shapely
 
 from perlsim.geometry import polylines
+from perlsim.readers.fields import ODD_STATE
 from perlsim.scenario import Array, Lanes, Lights, Markings, Ragged, Road, StopSigns
 from perlsim.vocabulary import AgentType, LaneType, LightState, MarkingType
 
@@ -303,7 +304,8 @@ def pack_lights(
         if not 0 <= step < num_steps:
             continue
         known = 0 <= code < len(LIGHT_STATES)
-        states.setdefault(lane, np.zeros(num_steps, np.int8))[step] = LIGHT_STATES[code] if known else 0
+        state = LIGHT_STATES[code] if known else ODD_STATE
+        states.setdefault(lane, np.zeros(num_steps, np.int8))[step] = state
         points.setdefault(lane, []).append(point)
     return Lights(
         position=np.array([np.median(points[lane], axis=0) for lane in states]).reshape(-1, 3),
