@@ -74,6 +74,7 @@ class BankInfo:
         "lanes",
         "lane_pieces",
         "boundary_pieces",
+        "once",
     ],
     meta_fields=[],
 )
@@ -100,6 +101,7 @@ class ScenarioBank:
         lanes: lookup of lane centre lines; see ``LANE_*``, half widths in m.
         lane_pieces, boundary_pieces: lookups of what an observation shows of the map; see
             `perlsim.sim.observe`.
+        once: int32, 1; see `perlsim.sim.kernels`.
     """
 
     tracks: jax.Array
@@ -120,6 +122,7 @@ class ScenarioBank:
     lanes: CellTable
     lane_pieces: CellTable
     boundary_pieces: CellTable
+    once: jax.Array
 
     @property
     def num_scenarios(self) -> int:

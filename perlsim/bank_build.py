@@ -100,6 +100,7 @@ def build_bank(
         stop_lines=stop_lines,
         light_state=light_state,
         has_edges=np.array([len(scenario.road.edges) > 0 for scenario in scenarios]),
+        once=np.int32(1),
         **tables,
     )
     info = BankInfo(

@@ -36,6 +36,8 @@ OUTSIDE_GRID = 8
 # Of two equally near segments the one whose line is farther must win, by more than float32 rounds at 1 km from the
 # origin: share of the squared distance to the line that is taken off. Errs by 0.5 mm a metre.
 _TIE = 1e-3
+# Squared distance that stands for "none" [m²].
+_FAR = 1e12
 # Segments in a block; capacities are multiples of it.
 BLOCK = 8
 
@@ -149,10 +151,13 @@ def signed_edge_distance(
     columns, own = segments_of_cell(table, cell)
     squared, across = nearest_on_segment(x, y, columns)
     seen = own & (jnp.abs(columns[HEIGHT] - z) < LEVEL_HEIGHT)
-    metric = squared - _TIE * across * across + 1e-9
-    key = jnp.where(seen, sort_key(metric, (across < 0).astype(jnp.int32), 1), NO_KEY).min()
-    found = key < NO_KEY
+    metric = jnp.where(seen, squared - _TIE * across * across + 1e-9, jnp.float32(_FAR))
+    # Two reductions of what was read, not one: a read with one consumer would be fused into it, element by element.
+    key = sort_key(metric, 0, 0).min()
+    outside = ((sort_key(metric, 0, 0) == key) & (across < 0)).any()
+    nearest = lax.bitcast_convert_type(key, jnp.float32)
+    found = nearest < _FAR
     level = jnp.where(z > cell.level_height, INSIDE_UPPER, INSIDE_LOWER)
-    inside = jnp.where(found, (key & 1) == 0, (cell.flags & level) != 0)
-    distance = jnp.where(found, safe_sqrt(lax.bitcast_convert_type(key & ~1, jnp.float32)), jnp.inf)
+    inside = jnp.where(found, ~outside, (cell.flags & level) != 0)
+    distance = jnp.where(found, safe_sqrt(nearest), jnp.inf)
     return jnp.where(inside, distance, -distance), cell.flags

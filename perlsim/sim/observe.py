@@ -26,11 +26,13 @@ from perlsim.bank import (
     LINE_Y,
     PATH_SPACING,
     SIN,
+    STEP,
     VALID,
     VX,
     VY,
     X,
     Y,
+    Z,
     Scene,
 )
 from perlsim.geometry.boxes import corners, segment_touches_box
@@ -69,6 +71,8 @@ class ObservationConfig:
         route_spacing: metres between them, a multiple of `PATH_SPACING`.
         radius: m, farther road users are masked.
         occlusion: whether road users hidden by others are masked.
+        latency: steps of 0.1 s by which other road users are seen late: at the place where they were then, as it
+            lies from where the observer is now.
     """
 
     num_agents: int = 32
@@ -79,11 +83,13 @@ class ObservationConfig:
     route_spacing: int = 2
     radius: float = 100.0
     occlusion: bool = False
+    latency: int = 0
 
     @property
     def past_steps(self) -> int:
         """Steps that a state has to remember."""
-        return self.history * self.history_stride
+        # A late velocity is a difference of two late positions.
+        return self.latency + max(self.history * self.history_stride, int(self.latency > 0))
 
 
 class Observation(NamedTuple):
@@ -128,7 +134,7 @@ class Observation(NamedTuple):
 def observe(config: ObservationConfig, scene: Scene, state: SimState) -> Observation:
     """What the ego of a state sees. The state must remember ``config.past_steps`` steps."""
     sizes = scene.bank.boxes[scene.idx]
-    ahead = _route_ahead(config, scene, state)
+    ahead = route_ahead(scene, state, config.route_points, config.route_spacing)
     ego = state.ego
     seen = observe_from(config, scene, state.agents, state.past, state.step, ego, 0)
     heading = jnp.stack([ahead[1, 0] - ahead[0, 0], ahead[1, 1] - ahead[0, 1]])
@@ -171,6 +177,8 @@ def observe_from(
         slot: the observer's own slot.
     """
     sizes = scene.bank.boxes[scene.idx]
+    if config.latency:
+        rows, past = _late(config, rows, past)
     idx, valid = _nearest_agents(config, scene, rows, pose, slot)
     agents, agents_valid, before, before_valid = _agents(config, rows, sizes, past, pose, idx, valid)
     lanes, lanes_valid = _pieces(scene, scene.bank.lane_pieces, pose)
@@ -192,6 +200,17 @@ def observe_from(
         stop_lines_valid=lines_valid,
         route=jnp.zeros((config.route_points, 2), jnp.float32),
     )
+
+
+def _late(config: ObservationConfig, rows: jax.Array, past: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Road users and their past as they were ``config.latency`` steps ago."""
+    last = past.shape[0] - config.latency
+    then, before = past[last], past[last - 1]
+    known = (then[2] != 0) | (then[3] != 0)
+    moved = (before[2] != 0) | (before[3] != 0)
+    vx = jnp.where(moved, (then[0] - before[0]) / STEP, rows[VX])
+    vy = jnp.where(moved, (then[1] - before[1]) / STEP, rows[VY])
+    return jnp.stack([then[0], then[1], rows[Z], then[2], then[3], vx, vy, known.astype(rows.dtype)]), past[:last]
 
 
 def _nearest_agents(config, scene: Scene, rows, pose: Pose, slot) -> tuple[jax.Array, jax.Array]:
@@ -258,14 +277,14 @@ def _stop_lines(config, scene: Scene, lights, pose: Pose) -> tuple[jax.Array, ja
     return jnp.where(valid[:, None], columns, 0.0), valid
 
 
-def _route_ahead(config, scene: Scene, state: SimState) -> jax.Array:
-    """Points of the route from the nearest one on, in the ego frame ``[R, 2]``."""
+def route_ahead(scene: Scene, state: SimState, num_points: int, spacing: int) -> jax.Array:
+    """Points of the route from the nearest one on, in the ego frame ``[num_points, 2]``, every ``spacing`` m."""
     route = scene.bank.route
-    stride = max(1, round(config.route_spacing / PATH_SPACING))
-    size = min(stride * (config.route_points - 1) + 1, route.shape[1])
+    stride = max(1, round(spacing / PATH_SPACING))
+    size = min(stride * (num_points - 1) + 1, route.shape[1])
     first = jnp.clip(jnp.floor(state.route_arc / PATH_SPACING).astype(jnp.int32), 0, route.shape[1] - size)
     points = lax.dynamic_slice(route, (scene.idx, first, jnp.int32(0)), (1, size, 2))[0, ::stride]
-    points = jnp.pad(points, ((0, config.route_points - points.shape[0]), (0, 0)), mode="edge")
+    points = jnp.pad(points, ((0, num_points - points.shape[0]), (0, 0)), mode="edge")
     ego = state.ego
     x, y = to_frame(points[:, 0], points[:, 1], ego.x, ego.y, ego.cos, ego.sin)
     return jnp.stack([x, y], 1)

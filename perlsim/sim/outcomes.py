@@ -47,6 +47,7 @@ from perlsim.geometry.cells import (
     sort_key,
 )
 from perlsim.geometry.numerics import to_frame
+from perlsim.sim.kernels import apart
 from perlsim.sim.types import Event, Pose
 from perlsim.vocabulary import AgentType, LightState, MarkingType
 
@@ -60,7 +61,6 @@ STOP_DISTANCE = 5.0
 _BROKEN = (1 << MarkingType.BROKEN) | (1 << MarkingType.DOUBLE_BROKEN)
 # Bits that hold a segment's rank in its cell: the capacity of cells is at most 64.
 _RANK_BITS = 6
-_PEDESTRIANS = (AgentType.PEDESTRIAN, AgentType.CYCLIST)
 
 
 class Road(NamedTuple):
@@ -83,52 +83,53 @@ def bits(condition: jax.Array, event: Event) -> jax.Array:
 
 
 def road_outcome(scene: Scene, pose: Pose, half_length: jax.Array, half_width: jax.Array) -> Road:
-    """Events of a footprint against edges, markings and lanes."""
+    """Events of a footprint against edges, markings and lanes; not differentiable."""
+    pose = lax.stop_gradient(pose)
     box = Box(pose.x, pose.y, pose.cos, pose.sin, half_length, half_width)
-    off_road, doubt = _off_road(scene, box, pose.z)
-    touched, doubt_markings = _touched_markings(scene, box, pose.z)
-    wrong_way, z = _lane_direction(scene, pose)
+    once = scene.bank.once
+    distance, flags = apart(once, lambda: _edge_distances(scene, box, pose.z))
+    from_left, from_right, marking_flags = apart(once, lambda: _touched_markings(scene, box, pose.z))
+    along, against, z = apart(once, lambda: _lane_direction(scene, pose))
+    touched, flags = from_left | from_right, union(flags)
+    known = scene.bank.has_edges[scene.idx]
     events = (
-        bits(off_road, Event.OFF_ROAD)
+        bits((distance.min() < 0) & known, Event.OFF_ROAD)
         | bits((touched & _BROKEN) != 0, Event.CROSSES_BROKEN)
         | bits((touched & (1 << MarkingType.SOLID)) != 0, Event.CROSSES_SOLID)
         | bits((touched & (1 << MarkingType.DOUBLE_SOLID)) != 0, Event.CROSSES_DOUBLE_SOLID)
-        | bits(wrong_way, Event.WRONG_WAY)
-        | doubt
-        | doubt_markings
+        | bits(against & ~along, Event.WRONG_WAY)
+        | bits(((flags | marking_flags) & OVERFLOW) != 0, Event.LOOKUP_OVERFLOW)
+        | bits((flags & OUTSIDE_GRID) != 0, Event.LEFT_MAP)
     )
     return Road(events, touched != 0, z)
 
 
-def _off_road(scene: Scene, box: Box, z: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Whether a corner is off the drivable area, and doubts about that."""
-
+def _edge_distances(scene: Scene, box: Box, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Signed distances [m] of the four corners from the road's edge, and the flags of their cells."""
     x, y = (jnp.stack(values) for values in zip(*corners(box), strict=True))
     at = partial(signed_edge_distance, scene.bank.edges, scene.idx, z=z)
-    distance, flags = jax.vmap(at)(x, y)
-    known = scene.bank.has_edges[scene.idx]
-    doubt = bits(((flags & OVERFLOW) != 0).any(), Event.LOOKUP_OVERFLOW)
-    doubt |= bits(((flags & OUTSIDE_GRID) != 0).any(), Event.LEFT_MAP)
-    return (distance < 0).any() & known, doubt
+    return jax.vmap(at)(x, y)
 
 
-def _touched_markings(scene: Scene, box: Box, z: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Set of the kinds of marking under the footprint, as bits ``1 << MarkingType``, and doubts."""
+def _touched_markings(scene: Scene, box: Box, z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Kinds of marking under the footprint, as bits ``1 << MarkingType``, of the lines whose left side it is
+    on and of the others; flags of the cell."""
     table = scene.bank.markings
     cell = lookup(table, scene.idx, box.x, box.y)
     (mid_x, mid_y, dir_x, dir_y, half_length, height, from_left, from_right), own = segments_of_cell(table, cell)
     touches = own & (jnp.abs(height - z) < LEVEL_HEIGHT)
     touches &= segment_touches_box(mid_x, mid_y, half_length * dir_x, half_length * dir_y, box)
     left = dir_x * (box.y - mid_y) - dir_y * (box.x - mid_x) > 0
-    kinds = lax.bitcast_convert_type(jnp.where(left, from_left, from_right), jnp.int32)
-    touched = union(jnp.where(touches, kinds, 0))
-    return touched, bits((cell.flags & OVERFLOW) != 0, Event.LOOKUP_OVERFLOW)
+    # A union for each side: see `signed_edge_distance` on reading with one consumer.
+    seen_from_left = union(jnp.where(touches & left, lax.bitcast_convert_type(from_left, jnp.int32), 0))
+    seen_from_right = union(jnp.where(touches & ~left, lax.bitcast_convert_type(from_right, jnp.int32), 0))
+    return seen_from_left, seen_from_right, cell.flags
 
 
-def _lane_direction(scene: Scene, pose: Pose) -> tuple[jax.Array, jax.Array]:
-    """Whether the pose drives against its lane, and the height of the nearest lane [m].
+def _lane_direction(scene: Scene, pose: Pose) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Whether lanes under the pose go along or against it, and the height of the nearest lane [m].
 
-    An overflowing cell of lanes holds the nearest of them, so it raises no doubt.
+    Lanes in junctions always go along. An overflowing cell of lanes holds the nearest, so it raises no doubt.
     """
     table = scene.bank.lanes
     cell = lookup(table, scene.idx, pose.x, pose.y)
@@ -138,15 +139,14 @@ def _lane_direction(scene: Scene, pose: Pose) -> tuple[jax.Array, jax.Array]:
     within = seen & (squared <= columns[LANE_HALF_WIDTH] * columns[LANE_HALF_WIDTH])
     ahead = columns[DIR_X] * pose.cos + columns[DIR_Y] * pose.sin
     in_junction = (lax.bitcast_convert_type(columns[LANE_CODE], jnp.int32) & 1) != 0
-    along, against = 1, 2
-    found = jnp.where(within & ((ahead > 0) | in_junction), along, 0)
+    along = (within & ((ahead > 0) | in_junction)).any()
     # Opposed by more than 120°.
-    found |= jnp.where(within & (ahead < -0.5), against, 0)
+    against = (within & (ahead < -0.5)).any()
     rank = jnp.arange(table.capacity, dtype=jnp.int32).reshape(own.shape)
     nearest = jnp.where(seen, sort_key(squared, rank, _RANK_BITS), NO_KEY).min()
     rank = nearest & ((1 << _RANK_BITS) - 1)
     z = table.segments[cell.first + rank // BLOCK, HEIGHT, rank % BLOCK]
-    return union(found) == against, jnp.where(nearest < NO_KEY, z, pose.z)
+    return along, against, jnp.where(nearest < NO_KEY, z, pose.z)
 
 
 class Contact(NamedTuple):
@@ -189,19 +189,23 @@ def contact_outcome(
     present = (agents[VALID] > 0) & (slots != slot) & (jnp.abs(agents[Z] - pose.z) < LEVEL_HEIGHT)
     overlaps = present & (box_gap(own, others) < 0)
     new = overlaps & ~known
-    at_fault = new & _to_blame(own, pose, agents, others, exposed)
-    kind = scene.bank.boxes[scene.idx, 2]
-    pedestrian = (kind == _PEDESTRIANS[0]) | (kind == _PEDESTRIANS[1])
-    static = kind == AgentType.STATIC
-    each = (
-        bits(new, Event.COLLISION)
-        | bits(at_fault, Event.AT_FAULT)
-        | bits(new & ~pedestrian & ~static, Event.HIT_VEHICLE)
-        | bits(new & pedestrian, Event.HIT_PEDESTRIAN)
-        | bits(new & static, Event.HIT_STATIC)
-    )
+    at_fault = new & to_blame(own, pose, agents, others, exposed)
+    each = contact_events(new, at_fault, scene.bank.boxes[scene.idx, 2])
     first = jnp.min(jnp.where(new, slots, agents.shape[1])).astype(jnp.int32)
     return Contact(overlaps, union(each), jnp.where(first < agents.shape[1], first, -1))
+
+
+def contact_events(touched: jax.Array, at_fault: jax.Array, kind: jax.Array) -> jax.Array:
+    """Event sets of contacts with road users of the given `AgentType`; elementwise."""
+    pedestrian = (kind == AgentType.PEDESTRIAN) | (kind == AgentType.CYCLIST)
+    static = kind == AgentType.STATIC
+    return (
+        bits(touched, Event.COLLISION)
+        | bits(at_fault, Event.AT_FAULT)
+        | bits(touched & ~pedestrian & ~static, Event.HIT_VEHICLE)
+        | bits(touched & pedestrian, Event.HIT_PEDESTRIAN)
+        | bits(touched & static, Event.HIT_STATIC)
+    )
 
 
 def union(events: jax.Array) -> jax.Array:
@@ -209,8 +213,25 @@ def union(events: jax.Array) -> jax.Array:
     return lax.reduce(events, jnp.int32(0), lax.bitwise_or, range(events.ndim))
 
 
-def _to_blame(own: Box, pose: Pose, agents: jax.Array, others: Box, exposed: jax.Array) -> jax.Array:
-    """Whether a contact with each road user would be the footprint's fault, ``[A]``."""
+def first_contact(
+    scene: Scene, agents: jax.Array, pose: Pose, half_length: jax.Array, half_width: jax.Array, slot: jax.Array | int
+) -> jax.Array:
+    """Lowest slot that a footprint overlaps, or the number of slots where it overlaps none."""
+    own = Box(pose.x, pose.y, pose.cos, pose.sin, half_length, half_width)
+    slots = jnp.arange(agents.shape[1], dtype=jnp.int32)
+    present = (agents[VALID] > 0) & (slots != slot) & (jnp.abs(agents[Z] - pose.z) < LEVEL_HEIGHT)
+    overlaps = present & (box_gap(own, scene.agent_boxes(agents)) < 0)
+    return jnp.where(overlaps, slots, agents.shape[1]).min()
+
+
+def to_blame(own: Box, pose: Pose, agents: jax.Array, others: Box, exposed: jax.Array) -> jax.Array:
+    """Whether a contact with each road user would be the footprint's fault; elementwise.
+
+    Args:
+        own, pose: the footprint.
+        agents: ``[8, ...]``, the others; others: their boxes.
+        exposed: bool, the footprint is over a lane line or off the road.
+    """
     moving = jnp.abs(pose.speed) > STANDING_SPEED
     partner_stands = agents[VX] ** 2 + agents[VY] ** 2 <= STANDING_SPEED**2
     front_x, front_y = own.x + own.half_length * own.cos, own.y + own.half_length * own.sin

@@ -18,10 +18,11 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from perlsim.bank import HostBank, Scene, ScenarioBank
 from perlsim.errors import PerlsimError
 from perlsim.policies import PrivilegedView
-from perlsim.sim.core import SimConfig, init, step
+from perlsim.sim.core import SimConfig, init, step, with_ego
+from perlsim.sim.everyone import everyone_outcome
 from perlsim.sim.observe import ObservationConfig, observe
 from perlsim.sim.reward import RewardWeights, ends, reward
-from perlsim.sim.types import DOUBTS, Outcome, SimState
+from perlsim.sim.types import DOUBTS, TERMINAL, Event, Outcome, SimState, has
 
 _AXIS = "episodes"
 
@@ -49,6 +50,8 @@ class Result(NamedTuple):
         steps: int32, steps until the episode was over.
         terminated: bool.
         doubts: int32 `Event` set of `DOUBTS` at any step.
+        everyone: int32 ``[B, A]``, `Event` sets of every road user at any step, where they are asked for; else
+            ``[B, 0]``.
     """
 
     reward: jax.Array
@@ -59,6 +62,7 @@ class Result(NamedTuple):
     steps: jax.Array
     terminated: jax.Array
     doubts: jax.Array
+    everyone: jax.Array
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class RolloutConfig:
         horizon: steps of 0.1 s.
         replan_every: steps between plans; the horizon for one plan only (PerlAD's pseudo-simulation).
         discount: γ of the reward, per step.
+        outcomes_for: "ego" or "all"; the latter needs a bank built for it.
         observation: what policies see that are not privileged.
         chunk: episodes simulated at once on one device; None chooses by backend: what stays in the cache of
             a CPU core, everything on a GPU.
@@ -79,6 +84,7 @@ class RolloutConfig:
     horizon: int = 80
     replan_every: int = 5
     discount: float = 0.98
+    outcomes_for: str = "ego"
     observation: ObservationConfig = ObservationConfig()
     chunk: int | None = None
 
@@ -117,6 +123,7 @@ class _Totals(NamedTuple):
     end_distance: jax.Array
     steps: jax.Array
     doubts: jax.Array
+    everyone: jax.Array
 
 
 def run_episode(
@@ -136,8 +143,10 @@ def run_episode(
     state = init(sim, agents, scene, start, sim_key)
     carry = policy.init(scene, start, policy_key)
     zero = jnp.float32(0.0)
+    nothing = jnp.int32(0)
+    slots = scene.bank.num_agents if config.outcomes_for == "all" else 0
     totals = _Totals(
-        zero, jnp.float32(1.0), jnp.bool_(True), jnp.int32(0), zero, zero, zero, jnp.int32(0), jnp.int32(0)
+        zero, jnp.float32(1.0), jnp.bool_(True), nothing, zero, zero, zero, nothing, nothing, jnp.zeros(slots, jnp.int32)
     )
 
     def plan_and_drive(loop, round_idx):
@@ -149,9 +158,15 @@ def run_episode(
 
         def drive(inner, _):
             state, totals = inner
-            over = state.done
-            state, outcome = step(sim, agents, scene, state, plan)
-            return (state, _add(config, weights, totals, outcome, over)), None
+            following, outcome = step(sim, agents, scene, state, plan)
+            # A log that ended truncates the episode: what would follow is not logged.
+            over = state.done | has(state.events, Event.LOG_ENDED)
+            totals = _add(config, weights, totals, outcome, over)
+            if config.outcomes_for == "all":
+                lights = scene.lights_at(following.step)
+                events, _ = everyone_outcome(scene, with_ego(state), with_ego(following), lights)
+                totals = totals._replace(everyone=totals.everyone | events)
+            return (following, totals), None
 
         (state, totals), _ = lax.scan(drive, (state, totals), None, length=config.replan_every)
         return (state, carry, totals), None
@@ -166,8 +181,9 @@ def run_episode(
         totals.log_distance / steps,
         totals.end_distance,
         totals.steps,
-        state.done,
+        has(totals.happened, TERMINAL),
         totals.doubts,
+        totals.everyone,
     )
 
 
@@ -184,6 +200,7 @@ def _add(config: RolloutConfig, weights: RewardWeights, totals: _Totals, outcome
         end_distance=jnp.where(live, outcome.log_distance, totals.end_distance),
         steps=totals.steps + live,
         doubts=totals.doubts | (outcome.events & int(DOUBTS)),
+        everyone=totals.everyone,
     )
 
 
@@ -228,6 +245,9 @@ class Rollout:
             weights: of the reward.
             seed: keys all randomness, together with each episode's number.
         """
+        # Of one type each: a number of Python and an array would be two programs.
+        kinds = [np.int32 if name == "ends_on" else np.float32 for name in weights._fields]
+        weights = RewardWeights(*(np.asarray(value, kind) for value, kind in zip(weights, kinds, strict=True)))
         count = len(episodes.scenario_idx)
         multiple = len(self.devices) * chunk_size(self.config, count, len(self.devices))
         padding = -count % multiple
@@ -264,7 +284,7 @@ def _sharded(config, mesh, agents, policy, weights, bank, episodes, key) -> Resu
 
         chunks = jax.tree.map(lambda leaf: leaf.reshape(-1, chunk), episodes)
         result = lax.map(lambda part: jax.vmap(one)(*part), chunks)
-        return jax.tree.map(lambda leaf: leaf.reshape(-1), result)
+        return jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0] * chunk, *leaf.shape[2:]), result)
 
     everywhere, split = PartitionSpec(), PartitionSpec(_AXIS)
     return jax.shard_map(
