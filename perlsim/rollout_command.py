@@ -187,7 +187,7 @@ def group(scenarios: Iterable[Scenario], max_agents: int | None) -> list[list[Sc
 
 
 def share_out(total: int, sizes: Sequence[int]) -> list[int]:
-    """Splits ``total`` in proportion to sizes, by largest remainder; each gets 1 at least where it suffices."""
+    """Splits ``total`` in proportion to sizes, by largest remainder; each gets at least 1 if it suffices."""
     if total < len(sizes):
         largest = sorted(range(len(sizes)), key=lambda i: -sizes[i])[:total]
         return [int(i in largest) for i in range(len(sizes))]
