@@ -113,6 +113,8 @@ def _ghosts(noise: PerceptionNoise, free: jax.Array, key: jax.Array) -> tuple[ja
     radius = jnp.sqrt(GHOST_NEAREST**2 + radius * (GHOST_FARTHEST**2 - GHOST_NEAREST**2))
     bearing, heading, speed = 2 * jnp.pi * bearing, 2 * jnp.pi * heading, GHOST_TOP_SPEED * speed
     cos, sin = jnp.cos(heading), jnp.sin(heading)
-    size = [jnp.full(free.shape, value, jnp.float32) for value in (GHOST_LENGTH, GHOST_WIDTH, AgentType.VEHICLE)]
+    size = [
+        jnp.full(free.shape, value, jnp.float32) for value in (GHOST_LENGTH, GHOST_WIDTH, AgentType.VEHICLE)
+    ]
     place = [radius * jnp.cos(bearing), radius * jnp.sin(bearing)]
     return jnp.stack([*place, cos, sin, speed * cos, speed * sin, *size], -1), appear
