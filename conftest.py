@@ -8,8 +8,10 @@ _BENCHMARKS = Path(__file__).parent / "benchmarks"
 
 
 def pytest_addoption(parser):
-    """Adds the option without which benchmarks are skipped."""
+    """Adds the option without which benchmarks are skipped, and what they run on."""
     parser.addoption("--benchmark", action="store_true", help="run the benchmarks of the folder benchmarks/")
+    parser.addoption("--store", help="store whose scenarios the benchmarks run on; default: embedded logs")
+    parser.addoption("--benchmark-record", help="JSON file for their figures; default: .benchmarks/perlsim.json")
 
 
 def pytest_configure(config):

@@ -85,7 +85,7 @@ def init(config: SimConfig, agents: AgentModel, scene: Scene, start: jax.Array, 
         ego=ego,
         control=controller_of(config.controller).memory(),
         agents=rows,
-        past=_logged_past(config, scene, start),
+        past=logged_past(config.past_steps, scene, start),
         memory=agents.init(scene, start, agent_key),
         collided=overlaps,
         events=nothing,
@@ -186,9 +186,9 @@ def _drive(config: SimConfig, scene: Scene, state: SimState, plan: Plan) -> tupl
     return pose, memory
 
 
-def _logged_past(config: SimConfig, scene: Scene, start: jax.Array) -> jax.Array:
+def logged_past(past_steps: int, scene: Scene, start: jax.Array) -> jax.Array:
     """The steps before the start as the log has them, ``[P, 4, A]``; cos = sin = 0 where there is none."""
-    steps = start - jnp.arange(config.past_steps, 0, -1)
+    steps = start - jnp.arange(past_steps, 0, -1)
     rows = scene.bank.tracks[scene.idx, jnp.maximum(steps, 0)]
     known = (rows[:, VALID] > 0) & (steps[:, None] >= 0)
     return jnp.stack([rows[:, X], rows[:, Y], rows[:, COS] * known, rows[:, SIN] * known], 1)
