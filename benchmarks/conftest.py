@@ -42,7 +42,10 @@ def record(request, benchmark):
         figures["benchmark"] = request.node.name
         benchmark.extra_info.update(figures)
         _RECORDS.append(figures)
-        shown = ", ".join(f"{key} {value:,.6g}" if isinstance(value, float) else f"{key} {value}" for key, value in figures.items())
+        shown = ", ".join(
+            f"{key} {value:,.6g}" if isinstance(value, float) else f"{key} {value}"
+            for key, value in figures.items()
+        )
         print(f"\n  {shown}")
 
     return note
@@ -56,7 +59,9 @@ def pytest_sessionfinish(session):
 
     path = Path(session.config.getoption("--benchmark-record") or ".benchmarks/perlsim.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
+    )
     content = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "commit": commit.stdout.strip(),

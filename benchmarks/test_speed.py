@@ -35,7 +35,9 @@ def rollout_speed(benchmark, record, scenarios, target, *, horizon=80, envs=NUM_
     """Times a rollout with all outcomes and PerlAD's reward, and notes what it came to."""
     outcomes_for = config.get("outcomes_for", "ego")
     paths = {"agent_paths": True} if agents != "log" else {}
-    host = build_bank(scenarios, max_agents=NUM_AGENTS, outcomes_for=outcomes_for, observed_pieces=None, **paths)
+    host = build_bank(
+        scenarios, max_agents=NUM_AGENTS, outcomes_for=outcomes_for, observed_pieces=None, **paths
+    )
     rollout = Rollout(RolloutConfig(horizon=horizon, **config), agents_of(agents), policy_of("log_replay"))
     bank, weights = rollout.put(host.bank), reward_of("perlad")
     episodes = sample_episodes(host, envs, horizon, 0)
@@ -115,7 +117,9 @@ def with_map_points(scenario, count: int):
     copies = max(0, -(-(count - have) // max(len(road.edges.values), 1)))
     rows, width = road.edges.rows(), np.ptp(road.edges.values[:, 0]) + 500.0
     far = [row + np.float32([width * (k + 1), 0, 0]) for k in range(copies) for row in rows]
-    return replace(scenario, road=replace(road, edges=Ragged.from_rows(rows + far, width=3, dtype=np.float32)))
+    return replace(
+        scenario, road=replace(road, edges=Ragged.from_rows(rows + far, width=3, dtype=np.float32))
+    )
 
 
 def test_cost_of_a_step_does_not_grow_with_the_map(benchmark, record, scenarios):
@@ -124,7 +128,9 @@ def test_cost_of_a_step_does_not_grow_with_the_map(benchmark, record, scenarios)
     small = [s for s in scenarios if len(s.road.edges.values)][:16]
     rollout = Rollout(RolloutConfig(horizon=horizon), agents_of("log"), policy_of("log_replay"))
     for points in (1_000, 20_000):
-        host = build_bank([with_map_points(s, points) for s in small], max_agents=NUM_AGENTS, observed_pieces=None)
+        host = build_bank(
+            [with_map_points(s, points) for s in small], max_agents=NUM_AGENTS, observed_pieces=None
+        )
         bank, episodes = rollout.put(host.bank), sample_episodes(host, NUM_ENVS, horizon, 0)
         runs[points] = partial(lambda b, e: jax.block_until_ready(rollout(b, e, weights)), bank, episodes)
         runs[points]()

@@ -47,7 +47,9 @@ class Sharded:
         return jax.block_until_ready(self.run(self.bank, *self.episodes))
 
 
-def observing_episode(observation: ObservationConfig, horizon: int, weights, bank, scenario_idx, start, number):
+def observing_episode(
+    observation: ObservationConfig, horizon: int, weights, bank, scenario_idx, start, number
+):
     """Plans along the observed route at every step; the last observation leaves the scan, so none is optimised away."""
     sim, agents = SimConfig(past_steps=observation.past_steps), LogAgents()
     scene = Scene(bank, scenario_idx)
@@ -72,7 +74,9 @@ def multi_episode(observation: ObservationConfig, horizon: int, bank, scenario_i
     def body(carry, _):
         state, seen = carry
         lane = seen.lanes[:, 0]
-        curvature = jnp.where(seen.lanes_valid[:, 0] & (lane[:, 2] > 0.5), 0.1 * lane[:, 3] + 0.02 * lane[:, 1], 0.0)
+        curvature = jnp.where(
+            seen.lanes_valid[:, 0] & (lane[:, 2] > 0.5), 0.1 * lane[:, 3] + 0.02 * lane[:, 1], 0.0
+        )
         state = step_multi(scene, state, MultiAction(jnp.zeros_like(curvature), curvature))
         return (state, observe_multi(observation, scene, state)), None
 

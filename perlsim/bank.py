@@ -24,10 +24,14 @@ LINE_X, LINE_Y, LINE_COS, LINE_SIN, LINE_HALF_WIDTH, LINE_Z, LINE_IS_SIGN = rang
 # float32 bits: sets ``1 << MarkingType`` by the side that the line is seen from, and 2 · lane index + in a junction.
 MARKING_FROM_LEFT, MARKING_FROM_RIGHT = 6, 7
 LANE_HALF_WIDTH, LANE_CODE = 6, 7
+# Columns of points of `ScenarioBank.agent_paths`.
+PATH_X, PATH_Y, PATH_HEADING, PATH_Z, PATH_LIMIT = range(5)
 # Seconds between the steps of a bank (DESIGN: outcomes and agents at 10 Hz).
 STEP = 0.1
 # Spacing of points of routes and driven paths [m].
 PATH_SPACING = 1.0
+# Spacing of points of road users' paths [m].
+AGENT_PATH_SPACING = 2.0
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,10 @@ class BankInfo:
         "lanes",
         "lane_pieces",
         "boundary_pieces",
+        "agent_paths",
+        "agent_arc",
+        "agent_stops",
+        "agent_reacts",
         "once",
     ],
     meta_fields=[],
@@ -101,6 +109,12 @@ class ScenarioBank:
         lanes: lookup of lane centre lines; see ``LANE_*``, half widths in m.
         lane_pieces, boundary_pieces: lookups of what an observation shows of the map; see
             `perlsim.sim.observe`.
+        agent_paths: ``[S, A, P, 5]``: x, y [m], heading [rad, without jumps], z [m], desired speed [m/s] every
+            `AGENT_PATH_SPACING` of each road user's lane path (`perlsim.agent_paths`). This and the next three
+            are of size 1 in a bank built without them.
+        agent_arc: ``[S, T, A]`` m, where on its path each was at each step.
+        agent_stops: ``[S, A, M, 2]``: arc [m] and index of the stop lines of lights on the path; −1 padding.
+        agent_reacts: bool ``[S, A]``, whether a road user follows its path; the others repeat the log.
         once: int32, 1; see `perlsim.sim.kernels`.
     """
 
@@ -122,7 +136,16 @@ class ScenarioBank:
     lanes: CellTable
     lane_pieces: CellTable
     boundary_pieces: CellTable
+    agent_paths: jax.Array
+    agent_arc: jax.Array
+    agent_stops: jax.Array
+    agent_reacts: jax.Array
     once: jax.Array
+
+    @property
+    def has_agent_paths(self) -> bool:
+        """Whether the bank holds the paths that reacting road users need."""
+        return self.agent_paths.shape[2] > 1
 
     @property
     def num_scenarios(self) -> int:

@@ -16,11 +16,12 @@ from perlsim.geometry.cells import (
     OVERFLOW,
     CellTable,
 )
-from perlsim.geometry.polylines import simplify
 from perlsim.scenario import Ragged
 
 # Largest deviation [m] of the segments in a table from the map's own polylines.
 SIMPLIFY_TOLERANCE = 0.008
+# Lines are cut where they have climbed this much [m], so that a segment's one height is that of all of it.
+_CLIMB = 0.5
 # A cell also holds what passes this close by [m], so that rounding cannot lose an edge on a cell's border.
 _BORDER = 0.02
 # Level-height entry [cm] of cells with one level.
@@ -40,11 +41,6 @@ class Grid:
         """The grid of cells of ``size`` m that covers the box from ``low`` to ``high`` [m]."""
         shape = np.maximum(np.ceil((high - low) / size).astype(np.int64), 1)
         return cls(np.asarray(low, np.float64), shape, size)
-
-    def boxes(self) -> np.ndarray:
-        """The cells as shapely boxes, y running fastest."""
-        x, y = self._corners()
-        return shapely.box(x, y, x + self.size, y + self.size)
 
     def centres(self) -> np.ndarray:
         """Centres of the cells ``[C, 2]`` m, y running fastest."""
@@ -79,9 +75,7 @@ def pieces_of(lines: Ragged, tolerance: float, longest: float, *attributes: np.n
     return cut
 
 
-def segments_of(
-    lines: Ragged, *attributes: np.ndarray, tolerance: float = SIMPLIFY_TOLERANCE
-) -> np.ndarray:
+def segments_of(lines: Ragged, *attributes: np.ndarray, tolerance: float = SIMPLIFY_TOLERANCE) -> np.ndarray:
     """Polylines as segments x0, y0, x1, y1, z and attributes, thinned to ``tolerance`` [m].
 
     Args:
@@ -93,10 +87,10 @@ def segments_of(
     """
     if not len(lines):
         return np.zeros((0, 5 + len(attributes)))
-    kept = [lines.offsets[row] + simplify(lines[row], tolerance) for row in range(len(lines))]
-    first = np.concatenate([points[:-1] for points in kept])
-    second = np.concatenate([points[1:] for points in kept])
-    line = np.repeat(np.arange(len(lines)), [len(points) - 1 for points in kept])
+    kept, piece = _simplified(lines, tolerance)
+    follows = piece[1:] == piece[:-1]
+    first, second = kept[:-1][follows], kept[1:][follows]
+    line = np.repeat(np.arange(len(lines)), np.diff(lines.offsets))[first]
     points = lines.values.astype(np.float64)
     columns = [points[first, :2], points[second, :2], (points[first, 2:] + points[second, 2:]) / 2]
     for attribute in attributes:
@@ -107,28 +101,97 @@ def segments_of(
     return segments[length > 1e-6]
 
 
-def fill_cells(grid: Grid, segments: np.ndarray, reach: float, capacity: int) -> Cells:
-    """Assigns to each cell every segment within ``reach`` [m] of it, nearest to its centre first.
+def _simplified(lines: Ragged, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the points that Douglas and Peucker's algorithm keeps, and which piece of a line each ends.
 
-    Cells with more than ``capacity`` keep the nearest and get the `OVERFLOW` bit.
+    Lines are cut wherever they have climbed by `_CLIMB`, because the algorithm looks at x and y only.
+    """
+    count = np.diff(lines.offsets)
+    start_height = np.repeat(lines.values[lines.offsets[:-1], 2], count)
+    level = np.floor((lines.values[:, 2] - start_height) / _CLIMB)
+    line = np.repeat(np.arange(len(lines)), count)
+    cut = np.flatnonzero((line[1:] == line[:-1]) & (level[1:] != level[:-1])) + 1
+    # A point at which a line is cut ends one piece and begins the next.
+    idx = np.sort(np.concatenate([np.arange(len(line)), cut]))
+    begins = np.r_[True, (idx[1:] == idx[:-1]) | (line[idx[1:]] != line[idx[:-1]])]
+    piece = np.cumsum(begins) - 1
+    lonely = np.bincount(piece)[piece] < 2
+    idx, piece = idx[~lonely], np.unique(piece[~lonely], return_inverse=True)[1]
+    # The index rides along as the height, which simplification carries over.
+    shapes = shapely.linestrings(
+        np.column_stack([lines.values[idx, :2], idx]).astype(np.float64), indices=piece
+    )
+    kept, piece = shapely.get_coordinates(
+        shapely.simplify(shapes, tolerance, preserve_topology=False), include_z=True, return_index=True
+    )
+    return kept[:, 2].astype(np.int64), piece
+
+
+def fill_cells(
+    grid: Grid, segments: np.ndarray, reach: float, capacity: int, *, nearest_first: bool = False
+) -> Cells:
+    """Assigns to each cell every segment within ``reach`` [m] of it, and perhaps some a little farther.
+
+    Cells with more than ``capacity`` keep those nearest to their centres and get the `OVERFLOW` bit.
+
+    Args:
+        grid: the cells.
+        segments: x0, y0, x1, y1, z and attributes ``[N, ≥5]``.
+        reach: m.
+        capacity: most segments of a cell.
+        nearest_first: whether to sort each cell by distance to its centre.
     """
     count_cells = int(grid.shape.prod())
     index = np.zeros((count_cells, 4), np.int64)
     index[:, 3] = _ONE_LEVEL
     if not len(segments):
         return Cells(grid, index, _by_middle(segments))
-    shapes = shapely.linestrings(segments[:, :4].reshape(-1, 2, 2))
-    cell, segment = shapely.STRtree(shapes).query(grid.boxes(), predicate="dwithin", distance=reach + _BORDER)
-    distance = shapely.distance(shapely.points(grid.centres()[cell]), shapes[segment])
-    order = np.lexsort((distance, cell))
-    cell, segment = cell[order], segment[order]
+    cell, segment = _near_cells(grid, segments, reach + _BORDER)
     count = np.bincount(cell, minlength=count_cells)
+    if nearest_first or (count > capacity).any():
+        distance = _distance(grid.centres()[cell], segments[segment])
+        order = np.lexsort((distance, cell))
+    else:
+        order = np.argsort(cell, kind="stable")
+    cell, segment = cell[order], segment[order]
     rank = np.arange(len(cell)) - np.repeat(np.cumsum(count) - count, count)
     keep = rank < capacity
     index[:, 2] = np.where(count > capacity, OVERFLOW, 0)
     index[:, 1] = np.minimum(count, capacity)
     index[:, 0] = np.cumsum(index[:, 1]) - index[:, 1]
     return Cells(grid, index, _by_middle(segments[segment[keep]]))
+
+
+def _near_cells(grid: Grid, segments: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of cells and segments not farther from each other than ``reach`` [m] along either axis."""
+    low = np.minimum(segments[:, :2], segments[:, 2:4]) - reach
+    high = np.maximum(segments[:, :2], segments[:, 2:4]) + reach
+    first = np.maximum(np.floor((low - grid.origin) / grid.size).astype(np.int64), 0)
+    last = np.minimum(np.floor((high - grid.origin) / grid.size).astype(np.int64), grid.shape - 1)
+    extent = np.maximum(last - first + 1, 0)
+    pairs = extent.prod(1)
+    segment = np.repeat(np.arange(len(segments)), pairs)
+    rank = np.arange(pairs.sum()) - np.repeat(np.cumsum(pairs) - pairs, pairs)
+    column, row = np.divmod(rank, extent[segment, 1])
+    column, row = column + first[segment, 0], row + first[segment, 1]
+    # Of the cells in a slanting segment's bounding box, those on whose square, grown by the reach, it has no part.
+    chord = segments[:, 2:4] - segments[:, :2]
+    normal = np.stack([-chord[:, 1], chord[:, 0]], 1) / np.maximum(np.hypot(*chord.T), 1e-9)[:, None]
+    along_normal = (segments[:, :2] * normal).sum(1)
+    half = grid.size / 2 + reach
+    centre_x = grid.origin[0] + (column + 0.5) * grid.size
+    centre_y = grid.origin[1] + (row + 0.5) * grid.size
+    aside = centre_x * normal[segment, 0] + centre_y * normal[segment, 1] - along_normal[segment]
+    near = np.abs(aside) <= half * np.abs(normal).sum(1)[segment]
+    return (column * grid.shape[1] + row)[near], segment[near]
+
+
+def _distance(points: np.ndarray, segments: np.ndarray) -> np.ndarray:
+    """Distance [m] of each point from its segment."""
+    chord = segments[:, 2:4] - segments[:, :2]
+    offset = points - segments[:, :2]
+    share = np.clip((offset * chord).sum(1) / np.maximum((chord**2).sum(1), 1e-12), 0, 1)[:, None]
+    return np.hypot(*(offset - share * chord).T)
 
 
 def mark_drivable(cells: Cells, edges: np.ndarray, lanes: np.ndarray) -> None:
@@ -145,7 +208,7 @@ def mark_drivable(cells: Cells, edges: np.ndarray, lanes: np.ndarray) -> None:
     low, high = _lane_heights(cells.grid, lanes)
     known = np.isfinite(low)
     single = ~known | (high - low < LEVEL_HEIGHT)
-    side, height = _side_of_nearest(centres, edges)
+    side, height = _side_of_cells(cells, edges, lanes)
     middle = np.where(known, (np.where(known, low, 0) + np.where(known, high, 0)) / 2, height)
     cells.index[:, 2] |= np.where(side & single, INSIDE_LOWER | INSIDE_UPPER, 0)
     # The nearest edge belongs to another level: ask again among the edges of the cell's own.
@@ -164,12 +227,24 @@ def _lane_heights(grid: Grid, lanes: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """Lowest and highest lane near each cell [m]; infinite where there is none."""
     count = int(grid.shape.prod())
     low, high = np.full(count, np.inf), np.full(count, -np.inf)
-    if len(lanes):
-        tree = shapely.STRtree(shapely.linestrings(lanes[:, :4].reshape(-1, 2, 2)))
-        cell, segment = tree.query(grid.boxes(), predicate="dwithin", distance=2.0)
-        np.minimum.at(low, cell, lanes[segment, 4])
-        np.maximum.at(high, cell, lanes[segment, 4])
+    cell, segment = _near_cells(grid, lanes, 2.0)
+    np.minimum.at(low, cell, lanes[segment, 4])
+    np.maximum.at(high, cell, lanes[segment, 4])
     return low, high
+
+
+def _side_of_cells(cells: Cells, edges: np.ndarray, lanes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`_side_of_nearest` for the centres of all cells.
+
+    On a flat map a cell without edges has the side of a neighbour without edges: one of each run is asked.
+    """
+    heights = np.concatenate([edges[:, 4], lanes[:, 4]])
+    empty = cells.index[:, 1] == 0
+    first_of_column = np.arange(len(empty)) % cells.grid.shape[1] == 0
+    head = ~(empty & np.r_[False, empty[:-1]]) | first_of_column | (np.ptp(heights) >= LEVEL_HEIGHT)
+    side, height = _side_of_nearest(cells.grid.centres()[head], edges)
+    run = np.cumsum(head) - 1
+    return side[run], height[run]
 
 
 def _side_of_nearest(points: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
