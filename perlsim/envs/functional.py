@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from jax import lax
 
-from perlsim.bank import VALID, HostBank, Scene, ScenarioBank
+from perlsim.bank import VALID, HostBank, ScenarioBank, Scene
 from perlsim.envs.actions import actions_of
 from perlsim.errors import PerlsimError
 from perlsim.sim import core
@@ -37,8 +37,8 @@ class EnvConfig:
     action: str = "speed"
     horizon: int = 80
     steps_per_action: int = 5
-    sim: core.SimConfig = core.SimConfig()
-    observation: ObservationConfig = ObservationConfig()
+    sim: core.SimConfig = field(default_factory=core.SimConfig)
+    observation: ObservationConfig = field(default_factory=ObservationConfig)
 
 
 class EnvParams(NamedTuple):
@@ -70,7 +70,7 @@ class EnvState(NamedTuple):
     sim: SimState
 
 
-class _Driven(NamedTuple):
+class Driven(NamedTuple):
     """What driving has given since the action was taken."""
 
     state: EnvState
@@ -80,6 +80,11 @@ class _Driven(NamedTuple):
     log_distance: jax.Array
     terminated: jax.Array
     truncated: jax.Array
+
+    @property
+    def over(self) -> jax.Array:
+        """Whether the episode is."""
+        return self.terminated | self.truncated
 
 
 @dataclass(frozen=True)
@@ -156,9 +161,9 @@ class DrivingEnv:
             agents=agents,
             weights=numbers,
             noise=jax.tree.map(_number, noise),
-            usable=usable.astype(np.int32),
-            first_start=first.astype(np.int32),
-            last_start=np.maximum(last - self.config.horizon, first).astype(np.int32),
+            usable=jnp.asarray(usable, jnp.int32),
+            first_start=jnp.asarray(first, jnp.int32),
+            last_start=jnp.asarray(np.maximum(last - self.config.horizon, first), jnp.int32),
         )
         return jax.device_put(params)
 
@@ -181,9 +186,9 @@ class DrivingEnv:
         Returns:
             Observation, state, reward, terminated, truncated, info.
         """
-        driven = self._drive(state, action, params)
+        driven = self.drive(state, action, params)
         seen = self.observe(driven.state, params)
-        return seen, driven.state, driven.reward, driven.terminated, driven.truncated, _info(driven)
+        return seen, driven.state, driven.reward, driven.terminated, driven.truncated, info_of(driven)
 
     def step_autoreset(
         self, key: jax.Array, state: EnvState, action: jax.Array, params: EnvParams
@@ -201,10 +206,9 @@ class DrivingEnv:
             action: in the action space.
             params: of the environment.
         """
-        driven = self._drive(state, action, params)
-        over = driven.terminated | driven.truncated
-        following = select(over, self.draw(key, params), driven.state)
-        info = _info(driven) | {"final_observation": self.observe(driven.state, params)}
+        driven = self.drive(state, action, params)
+        following = select(driven.over, self.draw(key, params), driven.state)
+        info = info_of(driven) | {"final_observation": self.observe(driven.state, params)}
         seen = self.observe(following, params)
         return seen, following, driven.reward, driven.terminated, driven.truncated, info
 
@@ -217,7 +221,7 @@ class DrivingEnv:
         return self.begin(key, idx, start, params)
 
     def begin(self, key: jax.Array, scenario_idx: jax.Array, start: jax.Array, params: EnvParams) -> EnvState:
-        """The state of an episode of a scenario from a step of its log; the ego's first, where it is not there."""
+        """The state of an episode from a step of a log; from the ego's first, where it is not there yet."""
         scene = Scene(params.bank, scenario_idx)
         there = scene.agents_at(start)[VALID, 0] > 0
         start = jnp.where(there, start, params.first_start[scenario_idx])
@@ -247,19 +251,20 @@ class DrivingEnv:
             }
         )
 
-    def _drive(self, state: EnvState, action: jax.Array, params: EnvParams) -> _Driven:
+    def drive(self, state: EnvState, action: jax.Array, params: EnvParams) -> Driven:
+        """Drives for one action, or until the episode is over: `step` without looking."""
         config, scene = self.config, Scene(params.bank, state.scenario_idx)
         plan = actions_of(config.action).plan(scene, state.sim, action).anchored(state.sim.ego)
         zero, no = jnp.float32(0.0), jnp.bool_(False)
         state = state._replace(sim=replace(state.sim, plan_age=jnp.int32(0)))
 
-        def one_step(so_far: _Driven, _):
+        def one_step(so_far: Driven, _):
             state = so_far.state
             sim, outcome = core.step(config.sim, params.agents, scene, state.sim, plan)
             steps = state.steps + 1
             terminated = ends(params.weights, outcome)
             truncated = (has(outcome.events, Event.LOG_ENDED) | (steps >= config.horizon)) & ~terminated
-            following = _Driven(
+            following = Driven(
                 state=EnvState(state.scenario_idx, steps, sim),
                 reward=so_far.reward + reward(params.weights, outcome),
                 events=so_far.events | outcome.events,
@@ -269,9 +274,9 @@ class DrivingEnv:
                 truncated=truncated,
             )
             # Where an episode ends within an action, it stays as it ended.
-            return select(so_far.terminated | so_far.truncated, so_far, following), None
+            return select(so_far.over, so_far, following), None
 
-        begin = _Driven(state, zero, jnp.int32(0), zero, zero, no, no)
+        begin = Driven(state, zero, jnp.int32(0), zero, zero, no, no)
         driven, _ = lax.scan(one_step, begin, None, length=config.steps_per_action)
         return driven
 
@@ -284,10 +289,11 @@ def select(condition: jax.Array, first: Any, second: Any) -> Any:
 def start_info(state: EnvState) -> dict[str, jax.Array]:
     """The info of an episode that has just begun: nothing has happened yet."""
     zero, no = jnp.float32(0.0), jnp.bool_(False)
-    return _info(_Driven(state, zero, jnp.int32(0), zero, zero, no, no))
+    return info_of(Driven(state, zero, jnp.int32(0), zero, zero, no, no))
 
 
-def _info(driven: _Driven) -> dict[str, jax.Array]:
+def info_of(driven: Driven) -> dict[str, jax.Array]:
+    """The info of a step (see the data sheet)."""
     return {
         "scenario_idx": driven.state.scenario_idx,
         "log_step": driven.state.sim.step,

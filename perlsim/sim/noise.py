@@ -19,7 +19,7 @@ from perlsim.vocabulary import AgentType
 
 # Tells the noise of an episode from what else its key is folded with: steps, which are never so large.
 _STREAM = 1 << 30
-# Ghosts look like cars of the usual size [m], at this distance from the observer [m] and up to this speed [m/s].
+# Ghosts look like cars of usual size [m], at such distances from the observer [m], up to this speed [m/s].
 GHOST_LENGTH, GHOST_WIDTH = 4.5, 1.9
 GHOST_NEAREST, GHOST_FARTHEST = 5.0, 50.0
 GHOST_TOP_SPEED = 10.0
@@ -32,7 +32,7 @@ _MOST_GHOSTS = 8
 class PerceptionNoise:
     """How a detector errs; every number is a pytree leaf, so that it can be swept, and 0 switches it off.
 
-    Each frame of each road user errs independently: errors are those of a detector, not of a tracker's filter.
+    Each frame of each road user errs independently: errors are those of a detector, not of a tracker.
 
     Attributes:
         position: standard deviation of x and of y [m].
@@ -55,7 +55,7 @@ def perceive(
 ) -> Observation:
     """What the ego of a state sees with its errors; exactly `observe` where ``noise`` is None.
 
-    The errors depend on the episode's key and the step alone: not on the batch, and not on how often one looks.
+    The errors depend on the episode's key and the step alone: not on the batch, nor on how often one looks.
     """
     seen = observe(config, scene, state)
     if noise is None:
