@@ -80,8 +80,13 @@ def test_the_agent_model_of_the_docs_is_one():
 
     (example,) = blocks("python", (ROOT / "docs" / "extending.md").read_text(encoding="utf-8"))
     names = {}
-    prelude = "import jax\nfrom dataclasses import dataclass\nfrom perlsim.bank import VX, VY\n"
-    exec(prelude + example, names)
+    imports = (
+        "import jax",
+        "from dataclasses import dataclass",
+        "from typing import ClassVar",
+        "from perlsim.bank import VX, VY",
+    )
+    exec("\n".join((*imports, example)), names)
     _, agents = names["Standing"]().act((), None, SimpleNamespace(agents=jnp.ones((8, 3))), None, None)
     assert (agents[VX] == 0).all() and (agents[VY] == 0).all() and (agents[X] == 1).all()
 
