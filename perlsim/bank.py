@@ -109,9 +109,9 @@ class ScenarioBank:
         lanes: lookup of lane centre lines; see ``LANE_*``, half widths in m.
         lane_pieces, boundary_pieces: lookups of what an observation shows of the map; see
             `perlsim.sim.observe`.
-        agent_paths: ``[S, A, P, 5]``: x, y [m], heading [rad, without jumps], z [m], desired speed [m/s] every
-            `AGENT_PATH_SPACING` of each road user's lane path (`perlsim.agent_paths`). This and the next three
-            are of size 1 in a bank built without them.
+        agent_paths: ``[S, A, P, 5]``: x, y [m], heading [rad, without jumps], z [m], desired speed [m/s],
+            every `AGENT_PATH_SPACING` of each road user's lane path (`perlsim.agent_paths`). This and the
+            next three are of size 1 in a bank built without them.
         agent_arc: ``[S, T, A]`` m, where on its path each was at each step.
         agent_stops: ``[S, A, M, 2]``: arc [m] and index of the stop lines of lights on the path; −1 padding.
         agent_reacts: bool ``[S, A]``, whether a road user follows its path; the others repeat the log.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from perlsim.agent_paths import agent_paths_of, no_paths, stacked
 from perlsim.bank import LINE_HALF_WIDTH, PATH_SPACING, STEP, BankInfo, HostBank, ScenarioBank
 from perlsim.errors import PerlsimError
 from perlsim.geometry.cell_build import Cells, Grid, fill_cells, join_tables, mark_drivable, pieces_of, segments_of
@@ -57,6 +58,7 @@ def build_bank(
     max_agents: int | None = None,
     outcomes_for: str = "ego",
     observed_pieces: tuple[int, int] | None = (64, 40),
+    agent_paths: bool = False,
 ) -> HostBank:
     """Puts scenarios into one bank of numpy arrays; `jax.device_put` moves it to the device.
 
@@ -67,6 +69,7 @@ def build_bank(
         outcomes_for: "ego", or "all" where outcomes of every road user are asked for, whose larger footprints
             need a farther lookup of markings.
         observed_pieces: most lane and boundary pieces of an observation; None where nothing is observed.
+        agent_paths: whether to add the lane paths that reacting road users follow.
 
     Raises:
         PerlsimError: without scenarios.
@@ -102,6 +105,7 @@ def build_bank(
         has_edges=np.array([len(scenario.road.edges) > 0 for scenario in scenarios]),
         once=np.int32(1),
         **tables,
+        **(_agent_paths(scenarios, tracks, steps) if agent_paths else no_paths()),
     )
     info = BankInfo(
         scenario_ids=tuple(scenario.scenario_id for scenario in scenarios),
@@ -156,6 +160,12 @@ class _Tracks:
         """Half diagonal [m] of the largest footprint that outcomes are asked for."""
         half = self.boxes[:2] if everyone else self.boxes[:2, :1]
         return float(np.hypot(half[0], half[1]).max())
+
+
+def _agent_paths(scenarios, tracks: list[_Tracks], steps: int) -> dict[str, np.ndarray]:
+    """Lane paths of all road users."""
+    pairs = zip(scenarios, tracks, strict=True)
+    return stacked([agent_paths_of(scenario, track.rows, track.boxes[2]) for scenario, track in pairs], steps)
 
 
 def _agent_order(scenario: Scenario) -> np.ndarray:
@@ -343,13 +353,14 @@ def _piece_tables(scenarios, extents, sizes: tuple[int, int] | None):
         code = road.lanes.kind + JUNCTION_CODE * road.lanes.in_junction
         limit = np.nan_to_num(road.lanes.speed_limit)
         pieces = pieces_of(road.lanes.centre, PIECE_TOLERANCE, PIECE_LENGTH, code, limit)
-        lanes.append(fill_cells(grid, pieces, PIECE_REACH, sizes[0] if sizes else BLOCK))
+        lanes.append(fill_cells(grid, pieces, PIECE_REACH, sizes[0] if sizes else BLOCK, nearest_first=True))
         edge_code = np.full(len(road.edges), EDGE_CODE)
         lines = [
             pieces_of(road.markings.line, PIECE_TOLERANCE, PIECE_LENGTH, road.markings.kind, 0 * road.markings.kind),
             pieces_of(road.edges, PIECE_TOLERANCE, PIECE_LENGTH, edge_code, 0 * edge_code),
         ]
-        boundaries.append(fill_cells(grid, np.concatenate(lines), PIECE_REACH, sizes[1] if sizes else BLOCK))
+        size = sizes[1] if sizes else BLOCK
+        boundaries.append(fill_cells(grid, np.concatenate(lines), PIECE_REACH, size, nearest_first=True))
     return {
         "lane_pieces": join_tables(lanes, sizes[0] if sizes else BLOCK),
         "boundary_pieces": join_tables(boundaries, sizes[1] if sizes else BLOCK),

@@ -104,7 +104,7 @@ def run_bucket(
     from perlsim.rollout_report import BucketRun
     from perlsim.sim.rollout import sample_episodes
 
-    host = build_bank(scenarios, max_agents=max_agents)
+    host = build_bank(scenarios, max_agents=max_agents, agent_paths=rollout.requires_paths)
     episodes = sample_episodes(host, count, rollout.config.horizon, seed)
     bank = rollout.put(host.bank)
     begin = time.perf_counter()

@@ -52,7 +52,7 @@ def build_route(scenario: Scenario) -> Route:
     if not len(scenario.road.lanes):
         return _uniform(*driven)
     poses = _driven_poses(scenario, _POSE_STEP)
-    graph = _Graph(scenario.road.lanes)
+    graph = LaneGraph(scenario.road.lanes)
     states = _match(graph, poses)
     for route in (_strung(graph, poses, states), _driven_then_lanes(graph, path, states[-1])):
         done = _uniform(*route)
@@ -84,7 +84,7 @@ class _Candidate:
     cost: float
 
 
-class _Graph:
+class LaneGraph:
     """Lane centre lines with what the search asks of them."""
 
     def __init__(self, lanes: Lanes):
@@ -168,7 +168,7 @@ class _Graph:
         return polylines.interpolate(self.lines[lane], np.concatenate([[first], inner, [last]]))
 
 
-def _match(graph: _Graph, poses: Array) -> list[tuple[int, float]]:
+def _match(graph: LaneGraph, poses: Array) -> list[tuple[int, float]]:
     """The cheapest lane (or −1) and arc length for each pose."""
     columns = graph.candidates(poses)
     steps = np.linalg.norm(np.diff(poses[:, :2], axis=0), axis=1)
@@ -192,7 +192,7 @@ def _match(graph: _Graph, poses: Array) -> list[tuple[int, float]]:
     return [(candidate.lane, candidate.arc) for candidate in picked]
 
 
-def _strung(graph: _Graph, poses: Array, states: list[tuple[int, float]]) -> tuple[Array, Array]:
+def _strung(graph: LaneGraph, poses: Array, states: list[tuple[int, float]]) -> tuple[Array, Array]:
     """Lane centre lines and driven pieces strung together and led on: points ``[n, 3]``, lanes ``[n]``."""
     pieces: list[tuple[Array, Array]] = []  # stretches without a lane change
     first = 0
@@ -223,7 +223,7 @@ def _strung(graph: _Graph, poses: Array, states: list[tuple[int, float]]) -> tup
     return _led_on(*_joined(pieces), poses)
 
 
-def _driven_then_lanes(graph: _Graph, path: Array, last: tuple[int, float]) -> tuple[Array, Array]:
+def _driven_then_lanes(graph: LaneGraph, path: Array, last: tuple[int, float]) -> tuple[Array, Array]:
     """The driven path, led on along the lane of the last pose if it has one."""
     lane, arc = last
     pieces = [(path[:, :3], np.full(len(path), _OFF))]
@@ -233,7 +233,7 @@ def _driven_then_lanes(graph: _Graph, path: Array, last: tuple[int, float]) -> t
     return _led_on(*_joined(pieces), path)
 
 
-def _extended(graph: _Graph, path: list[int], end: float) -> tuple[list[int], float]:
+def _extended(graph: LaneGraph, path: list[int], end: float) -> tuple[list[int], float]:
     """The lane path led on along successors until 100 m lie ahead of ``end``, or to a dead end."""
     path, left = list(path), AHEAD + _POSE_STEP - (graph.length(path[-1]) - end)
     while left > 0:
@@ -245,7 +245,7 @@ def _extended(graph: _Graph, path: list[int], end: float) -> tuple[list[int], fl
     return path, graph.length(path[-1]) + left
 
 
-def _along(graph: _Graph, path: list[int], begin: float, end: float) -> tuple[Array, Array]:
+def _along(graph: LaneGraph, path: list[int], begin: float, end: float) -> tuple[Array, Array]:
     """Centre lines along a path of lanes, from ``begin`` on the first to ``end`` on the last."""
     points, lanes = [], []
     for i, lane in enumerate(path):

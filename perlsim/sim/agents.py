@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from perlsim.bank import STEP, VX, VY, X, Y, Scene
+from perlsim.bank import STEP, VX, VY, Scene, X, Y
 from perlsim.errors import PerlsimError
 from perlsim.sim.types import SimState
 
@@ -31,7 +31,16 @@ class EgoFuture(NamedTuple):
 
 
 class AgentModel(Protocol):
-    """See the module."""
+    """See the module.
+
+    Attributes:
+        requires_paths: whether banks must be built with ``agent_paths=True``.
+    """
+
+    @property
+    def requires_paths(self) -> bool:
+        """See above."""
+        ...
 
     def init(self, scene: Scene, start: jax.Array, key: jax.Array) -> Any:
         """Memory at the start of an episode."""
@@ -49,6 +58,8 @@ class AgentModel(Protocol):
 class LogAgents:
     """Every road user repeats the log and does not react."""
 
+    requires_paths: ClassVar[bool] = False
+
     def init(self, scene: Scene, start: jax.Array, key: jax.Array) -> tuple[()]:
         """No memory."""
         return ()
@@ -63,6 +74,8 @@ class LogAgents:
 class ConstantVelocityAgents:
     """Every road user goes on with the velocity and heading it had when the episode began."""
 
+    requires_paths: ClassVar[bool] = False
+
     def init(self, scene: Scene, start: jax.Array, key: jax.Array) -> tuple[()]:
         """No memory."""
         return ()
@@ -74,9 +87,7 @@ class ConstantVelocityAgents:
         return memory, state.agents + step
 
 
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["models", "share"], meta_fields=[]
-)
+@partial(jax.tree_util.register_dataclass, data_fields=["models", "share"], meta_fields=[])
 @dataclass(frozen=True)
 class MixedAgents:
     """Each episode draws one model for all its road users.
@@ -88,6 +99,11 @@ class MixedAgents:
 
     models: tuple[Any, ...]
     share: jax.Array
+
+    @property
+    def requires_paths(self) -> bool:
+        """Whether any of the models does."""
+        return any(model.requires_paths for model in self.models)
 
     def init(self, scene: Scene, start: jax.Array, key: jax.Array) -> Any:
         """Which model was drawn, and the memories of all."""
@@ -120,7 +136,9 @@ def agents_of(name: str) -> AgentModel:
     parts = [part.partition(":") for part in name.split(",")]
     for part, _, weight in parts:
         if part not in known:
-            raise PerlsimError(f"unknown agent model {part!r}", field="agents", remedy=f"known: {', '.join(known)}")
+            raise PerlsimError(
+                f"unknown agent model {part!r}", field="agents", remedy=f"known: {', '.join(known)}"
+            )
         if weight and not _is_weight(weight):
             raise PerlsimError(f"weight {weight!r} of {part} is not a positive number", field="agents")
     if len(parts) == 1:

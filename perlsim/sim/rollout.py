@@ -5,7 +5,7 @@ Nothing but totals leaves the scan: emitting whole states of thousands of episod
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,14 +15,14 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from perlsim.bank import HostBank, Scene, ScenarioBank
+from perlsim.bank import HostBank, ScenarioBank, Scene
 from perlsim.errors import PerlsimError
 from perlsim.policies import PrivilegedView
 from perlsim.sim.core import SimConfig, init, step, with_ego
 from perlsim.sim.everyone import everyone_outcome
 from perlsim.sim.observe import ObservationConfig, observe
 from perlsim.sim.reward import RewardWeights, ends, reward
-from perlsim.sim.types import DOUBTS, TERMINAL, Event, Outcome, SimState, has
+from perlsim.sim.types import DOUBTS, TERMINAL, Event, Outcome, has
 
 _AXIS = "episodes"
 
@@ -80,12 +80,12 @@ class RolloutConfig:
             a CPU core, everything on a GPU.
     """
 
-    sim: SimConfig = SimConfig()
+    sim: SimConfig = field(default_factory=SimConfig)
     horizon: int = 80
     replan_every: int = 5
     discount: float = 0.98
     outcomes_for: str = "ego"
-    observation: ObservationConfig = ObservationConfig()
+    observation: ObservationConfig = field(default_factory=ObservationConfig)
     chunk: int | None = None
 
 
@@ -96,7 +96,9 @@ def sample_episodes(host: HostBank, count: int, horizon: int, seed: int) -> Epis
         PerlsimError: where no scenario has an ego.
     """
     bank = host.bank
-    usable = np.flatnonzero(np.asarray(bank.has_ego) & (np.asarray(host.last_steps) > np.asarray(host.first_steps)))
+    usable = np.flatnonzero(
+        np.asarray(bank.has_ego) & (np.asarray(host.last_steps) > np.asarray(host.first_steps))
+    )
     if not len(usable):
         raise PerlsimError(
             "no scenario has an ego to simulate",
@@ -146,12 +148,23 @@ def run_episode(
     nothing = jnp.int32(0)
     slots = scene.bank.num_agents if config.outcomes_for == "all" else 0
     totals = _Totals(
-        zero, jnp.float32(1.0), jnp.bool_(True), nothing, zero, zero, zero, nothing, nothing, jnp.zeros(slots, jnp.int32)
+        zero,
+        jnp.float32(1.0),
+        jnp.bool_(True),
+        nothing,
+        zero,
+        zero,
+        zero,
+        nothing,
+        nothing,
+        jnp.zeros(slots, jnp.int32),
     )
 
     def plan_and_drive(loop, round_idx):
         state, carry, totals = loop
-        view = PrivilegedView(scene, state) if policy.privileged else observe(config.observation, scene, state)
+        view = (
+            PrivilegedView(scene, state) if policy.privileged else observe(config.observation, scene, state)
+        )
         carry, plan = policy.act(carry, view, jax.random.fold_in(policy_key, round_idx))
         plan = plan.anchored(state.ego)
         state = replace(state, plan_age=jnp.int32(0))
@@ -187,7 +200,9 @@ def run_episode(
     )
 
 
-def _add(config: RolloutConfig, weights: RewardWeights, totals: _Totals, outcome: Outcome, over: jax.Array) -> _Totals:
+def _add(
+    config: RolloutConfig, weights: RewardWeights, totals: _Totals, outcome: Outcome, over: jax.Array
+) -> _Totals:
     earned = jnp.where(totals.earning & ~over, totals.weight * reward(weights, outcome), 0.0)
     live = ~over
     return _Totals(
@@ -236,7 +251,9 @@ class Rollout:
         """The bank, copied to every device."""
         return jax.device_put(bank, NamedSharding(self.mesh, PartitionSpec()))
 
-    def __call__(self, bank: ScenarioBank, episodes: Episodes, weights: RewardWeights, seed: int = 0) -> Result:
+    def __call__(
+        self, bank: ScenarioBank, episodes: Episodes, weights: RewardWeights, seed: int = 0
+    ) -> Result:
         """Runs the episodes.
 
         Args:
@@ -244,20 +261,38 @@ class Rollout:
             episodes: ``[B]``, any number; padded to fill devices and chunks.
             weights: of the reward.
             seed: keys all randomness, together with each episode's number.
+
+        Raises:
+            PerlsimError: where the agents follow paths that the bank was built without.
         """
+        if self.requires_paths and not bank.has_agent_paths:
+            raise PerlsimError(
+                "this agent model follows lane paths, and the bank holds none",
+                field="agents",
+                remedy="build the bank with agent_paths=True",
+            )
         # Of one type each: a number of Python and an array would be two programs.
         kinds = [np.int32 if name == "ends_on" else np.float32 for name in weights._fields]
-        weights = RewardWeights(*(np.asarray(value, kind) for value, kind in zip(weights, kinds, strict=True)))
+        weights = RewardWeights(
+            *(np.asarray(value, kind) for value, kind in zip(weights, kinds, strict=True))
+        )
         count = len(episodes.scenario_idx)
         multiple = len(self.devices) * chunk_size(self.config, count, len(self.devices))
         padding = -count % multiple
-        padded = Episodes(*(np.concatenate([part, np.resize(part, padding)]) for part in map(np.asarray, episodes)))
+        padded = Episodes(
+            *(np.concatenate([part, np.resize(part, padding)]) for part in map(np.asarray, episodes))
+        )
         result = self._run(self._agents, self._policy, weights, bank, padded, jax.random.key(seed))
         return jax.tree.map(lambda leaf: leaf[:count], result)
 
     def lower(self, bank: ScenarioBank, episodes: Episodes, weights: RewardWeights):
         """The lowered program, for its cost and memory analysis."""
         return self._run.lower(self._agents, self._policy, weights, bank, episodes, jax.random.key(0))
+
+    @property
+    def requires_paths(self) -> bool:
+        """Whether the agents need banks built with ``agent_paths=True``."""
+        return self._agents.requires_paths
 
     @property
     def num_traces(self) -> int:
