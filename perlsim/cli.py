@@ -256,13 +256,18 @@ def main(args: list[str] | None = None) -> None:
     except PerlsimError as error:
         print(f"perlsim: {error}", file=sys.stderr)
         code = FAILED
-    except KeyboardInterrupt:
-        print("perlsim: interrupted", file=sys.stderr)
-        code = INTERRUPTED
     except BrokenPipeError:
         # The reader of our output went away (``perlsim info … | head``): nothing is left to say.
         sys.stderr.close()
         code = DONE
+    except OSError as error:
+        # A full disk, or a folder that may not be written to; broken pipes are told apart above.
+        what = error.strerror or str(error)
+        print(f"perlsim: {error.filename}: {what}" if error.filename else f"perlsim: {what}", file=sys.stderr)
+        code = FAILED
+    except KeyboardInterrupt:
+        print("perlsim: interrupted", file=sys.stderr)
+        code = INTERRUPTED
     raise SystemExit(code)
 
 

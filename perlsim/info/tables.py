@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from perlsim.info.report import SourceReport, StoreReport
 
+_LABEL, _COLUMN = 26, 22  # characters: the names of the rows, and a source with its frame
 _ROWS: tuple[tuple[str, Callable[[SourceReport], str]], ...] = (
     ("scenes", lambda r: str(r.scenes)),
     ("hours", lambda r: f"{r.hours:.3f}"),
     ("steps", lambda r: str(r.steps)),
-    ("time between steps [s]", lambda r: ", ".join(f"{dt:g}" for dt in r.step_seconds)),
+    (
+        "time between steps [s]",
+        lambda r: _steps(r.step_seconds),
+    ),
     ("scenes with ego", lambda r: str(r.scenes_with_ego)),
     ("road users", lambda r: str(r.agents)),
     ("  by type", lambda r: _counts(r.agents_by_type)),
@@ -27,7 +31,7 @@ _ROWS: tuple[tuple[str, Callable[[SourceReport], str]], ...] = (
     ("tags", lambda r: _counts(r.tags)),
     ("padding in one bucket", lambda r: f"{r.padding:.0%}"),
     (
-        "ego overlaps: scenes/steps/agents",
+        "overlap: scenes/steps/agents",
         lambda r: f"{r.overlap_scenes}/{r.overlap_steps}/{r.overlap_agents}" if r.scenes_with_ego else "-",
     ),
     ("|heading − motion| [rad]", lambda r: _error(r.heading_error, r.heading_error_worst, "{:.4f}")),
@@ -46,13 +50,16 @@ def print_report(report: StoreReport, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    table = Table(title="errors: median over scenes (worst scene), ego above 2 m/s", title_justify="left")
-    table.add_column("")
-    for source in report.sources:
-        table.add_column(f"{source.source}\n{source.dataset}".strip(), overflow="fold")
-    for name, text in _ROWS:
-        table.add_row(name, *(text(source) for source in report.sources))
-    _wide(console).print(table, markup=False, highlight=False)
+    title = "errors: median over scenes (worst scene), ego above 2 m/s"
+    for sources in _batches(report.sources, console):
+        table = Table(title=title, title_justify="left")
+        table.add_column("", min_width=_LABEL)
+        for source in sources:
+            table.add_column(f"{source.source}\n{source.dataset}".strip(), overflow="fold")
+        for name, text in _ROWS:
+            table.add_row(name, *(text(source) for source in sources))
+        _wide(console).print(table, markup=False, highlight=False)
+        title = ""
 
 
 def print_rows(title: str, rows: Iterable[Mapping[str, object]], console: Console) -> None:
@@ -66,9 +73,19 @@ def print_rows(title: str, rows: Iterable[Mapping[str, object]], console: Consol
     _wide(console).print(table, markup=False, highlight=False)
 
 
+def _batches(sources: Sequence[SourceReport], console: Console) -> list[Sequence[SourceReport]]:
+    """As many sources a table as there is room for; in a pipe all of them."""
+    room = max((console.width - _LABEL - 4) // _COLUMN, 1) if console.is_terminal else len(sources)
+    return [sources[first : first + room] for first in range(0, len(sources), room)]
+
+
 def _wide(console: Console) -> Console:
     """In a pipe a table is as wide as it needs to be."""
-    return console if console.is_terminal else Console(file=console.file, width=240)
+    return console if console.is_terminal else Console(file=console.file, width=400)
+
+
+def _steps(seconds: Iterable[float]) -> str:
+    return ", ".join(dict.fromkeys(f"{dt:.4f}".rstrip("0") for dt in seconds))
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -23,7 +23,8 @@ from perlsim.store.splits import SplitRule
 from perlsim.store.store import ScenarioStore
 from perlsim.store.writer import COMMIT_SECONDS, SHARD_BYTES, StoreWriter
 
-_NUMBER = re.compile(r"[-+]?\d[\d.,]*(e[-+]?\d+)?")
+# What differs between scenes in a repair of one kind: the count before and the names after.
+_DETAILS = re.compile(r"^\d+( of \d+)? | \([^()]*\)$")
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class ImportReport:
         skipped_logs: logs that an earlier import had read.
         skipped_scenes: scenes of logs read again which an interrupted import had stored.
         repaired: stored scenes with at least one repair.
-        repairs: scenes by kind of repair (its sentence, numbers left out).
+        repairs: scenes by kind of repair (its sentence, without counts and names).
         duplicates: scenes left out, or with ``keep_duplicates`` stored, that the store had already.
         refused: logs that could not be read to their end, with the reason.
         ignored: files met in folders that no reader is for.
@@ -127,7 +128,7 @@ def import_logs(
     for path, reason in found.refused:
         report.refused.append((path, reason))
         progress.refused(path, reason)
-    if report.refused and options.strict:
+    if not found.logs or (report.refused and options.strict):
         return report
     store = ScenarioStore.open_or_create(store_path, options.rule)
     with (
@@ -198,7 +199,7 @@ class _Import:
         counts["imported"] += 1
         report.imported += 1
         report.repaired += bool(summary.repairs)
-        for kind in {_NUMBER.sub("N", repair) for repair in summary.repairs}:
+        for kind in {_DETAILS.sub("", repair) for repair in summary.repairs}:
             report.repairs[kind] = report.repairs.get(kind, 0) + 1
 
     def _record(self, log: LogPath, done: Done, counts: Counter[str]) -> ImportedFile:

@@ -52,6 +52,7 @@ _ROAD_CODES = {
 }
 # Waymo's state codes by GPUDrive's names.
 _LIGHT_CODES = {
+    "unknown": 0,
     "arrow_stop": 1,
     "arrow_caution": 2,
     "arrow_go": 3,

@@ -45,7 +45,12 @@ _KINDS = {
     "czone_sign": AgentType.STATIC,
     "generic_object": AgentType.STATIC,
 }
-_STATES = {"green": LightState.GREEN, "yellow": LightState.YELLOW, "red": LightState.RED}
+_STATES = {
+    "green": LightState.GREEN,
+    "yellow": LightState.YELLOW,
+    "red": LightState.RED,
+    "unknown": LightState.UNKNOWN,
+}
 _TABLES = {
     "lidar_pc": ("token", "ego_pose_token", "timestamp"),
     "ego_pose": ("token", "x", "y", "qw", "qx", "qy", "qz", "vx", "vy", "angular_rate_z"),

@@ -32,6 +32,7 @@ _LINE_KINDS = {
 }
 # Waymo's state codes, by Waymo's and by MetaDrive's names.
 _LIGHT_CODES = {
+    "LANE_STATE_UNKNOWN": 0,
     "LANE_STATE_ARROW_STOP": 1,
     "LANE_STATE_ARROW_CAUTION": 2,
     "LANE_STATE_ARROW_GO": 3,
@@ -43,6 +44,7 @@ _LIGHT_CODES = {
     "TRAFFIC_LIGHT_RED": 4,
     "TRAFFIC_LIGHT_YELLOW": 5,
     "TRAFFIC_LIGHT_GREEN": 6,
+    "TRAFFIC_LIGHT_UNKNOWN": 0,
 }
 
 

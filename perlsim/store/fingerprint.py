@@ -73,12 +73,14 @@ class Match:
     Attributes:
         row: its number in the index.
         share: shared fraction of the shorter of the two.
+        share_of_longer: the same of the longer: near 1 only where both show the same.
         adds_nothing: whether all the new scene shows is in that one too.
         same_ego: whether the egos are the same road user, None where one of the logs has no driven ego.
     """
 
     row: int
     share: float
+    share_of_longer: float
     adds_nothing: bool
     same_ego: bool | None
 
@@ -128,7 +130,8 @@ class DuplicateIndex:
         if common < MIN_SHARED or share < LINK_SHARE:
             return None
         same = share >= SAME_SHARE and new.duration <= LONGER * max(old.duration, 1.0)
-        return Match(row, share, same, _same_ego(new.ego_hashes, old.ego_hashes))
+        share_of_longer = common / max(new_count, old_count)
+        return Match(row, share, share_of_longer, same, _same_ego(new.ego_hashes, old.ego_hashes))
 
 
 def _same_ego(new: np.ndarray, old: np.ndarray) -> bool | None:

@@ -79,8 +79,8 @@ class StoreWriter:
             self._lock.release()
 
     def add(self, scenario: Scenario, *, keep_duplicates: bool = True) -> DuplicateRecord | None:
-        """Adds a validated scenario in the scenario frame; see `add_encoded`."""
-        return self.add_encoded(encode(scenario), keep_duplicates=keep_duplicates)
+        """Adds a scenario in the scenario frame once it is found valid; see `add_encoded`."""
+        return self.add_encoded(encode(scenario.validate()), keep_duplicates=keep_duplicates)
 
     def add_encoded(self, encoded: Encoded, *, keep_duplicates: bool = True) -> DuplicateRecord | None:
         """Adds a scenario, unless it is a duplicate and those are not to be kept.
@@ -145,7 +145,7 @@ class StoreWriter:
         # (CommonRoad). There, other names mean other scenes unless the same ego drives nearly all the same.
         same_data = (summary.source, summary.dataset) == (old.source, old.dataset)
         named_apart = (same_data and summary.id != old.id) and not (
-            match.same_ego and match.share >= NAMED_APART_SHARE
+            match.same_ego and match.share_of_longer >= NAMED_APART_SHARE
         )
         return DuplicateRecord(
             id=summary.id,

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from known_numbers import ego_overlaps, motion_errors
+from real_egos import assert_ego_is_plausible
 
 from perlsim.geometry import polylines
 from perlsim.readers import FORMATS
@@ -19,9 +19,7 @@ def check(name, path):
         if not scenario.has_ego:
             assert "ego" in scenario.missing
             continue
-        heading_error, speed_error = motion_errors(scenario)
-        assert ego_overlaps(scenario) == 0, path.name
-        assert heading_error <= 0.11 and speed_error <= 0.031, path.name
+        assert_ego_is_plausible(scenario)
         route = scenario.route.points
         driven = scenario.tracks.position[scenario.ego.idx][scenario.tracks.valid[scenario.ego.idx]]
         hit = polylines.project(route, driven)

@@ -60,6 +60,16 @@ def test_wrong_options_end_in_one_line_and_exit_code_2(tmp_path, monkeypatch, ca
     assert list(tmp_path.glob("STORE/*.json")) == []
 
 
+@pytest.mark.parametrize("command", [("generate", "-n", 1), ("import", "LOG")])
+def test_a_store_that_cannot_be_written_ends_in_one_line(tmp_path, capsys, command):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "x.xml").write_text("<commonRoad/>")
+    command = [str(tmp_path / "x.xml") if part == "LOG" else part for part in command]
+    assert run(*command, "-o", tmp_path / "file" / "store") == 2
+    errors = capsys.readouterr().err
+    assert "file/store" in errors and len(errors.splitlines()) == 1
+
+
 def test_rollout_hands_its_arguments_over_and_its_exit_code_back(monkeypatch):
     seen = []
     fake = SimpleNamespace(run=lambda args: seen.append(args) or 1)

@@ -123,7 +123,7 @@ def test_strict_stops_at_the_first_bad_log(tmp_path):
 def test_a_second_import_skips_what_is_there_even_when_the_file_has_moved(tmp_path):
     log = write_log(tmp_path / "a.fake", [1, 2], repairs=["3 steps were masked"])
     first = run_import([log], tmp_path / "store")
-    assert (first.imported, first.repaired, dict(first.repairs)) == (2, 2, {"N steps were masked": 2})
+    assert (first.imported, first.repaired, dict(first.repairs)) == (2, 2, {"steps were masked": 2})
     again = run_import([log], tmp_path / "store")
     assert (again.imported, again.skipped_logs, again.refused) == (0, 1, [])
     moved = log.rename(tmp_path / "moved.fake")
@@ -160,6 +160,11 @@ def test_logs_with_more_scenes_than_are_held_back_arrive_whole(tmp_path):
     assert report.imported == 111
     assert sorted(s.id for s in store.summaries) == sorted(f"scene-{k}" for k in range(111))
     assert [file.scenarios for file in sorted(store.files, key=lambda file: file.path)] == [1, 100, 10]
+
+
+def test_a_wrong_path_leaves_no_store_behind(tmp_path):
+    report = run_import([tmp_path / "absent"], tmp_path / "store")
+    assert len(report.refused) == 1 and not (tmp_path / "store").exists()
 
 
 def test_an_empty_folder_and_an_unknown_format_are_errors(tmp_path):
@@ -216,7 +221,7 @@ def test_exit_codes_tell_whether_everything_was_done(tmp_path):
         "imported: 1 scenes from 1 logs",
     )
     totals = json.loads((tmp_path / "totals.json").read_text())
-    assert (totals["imported"], totals["repairs"]) == (1, {"N steps were masked": 1})
+    assert (totals["imported"], totals["repairs"]) == (1, {"steps were masked": 1})
     process = command("import", bad, "-o", tmp_path / "store")
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1

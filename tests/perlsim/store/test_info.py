@@ -1,15 +1,18 @@
 """What info says about a store, and its sanity numbers."""
 
+import io
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import shapely
 from fake_logs import make_scenario, with_road
+from rich.console import Console
 
 from perlsim.cli import main
-from perlsim.info import report_store
+from perlsim.info import print_report, report_store
 from perlsim.info.sanity import ego_overlaps, sanity_of
 from perlsim.scenario import Ego
 from perlsim.store import ScenarioStore
@@ -116,6 +119,16 @@ def test_info_exits_with_1_on_a_damaged_shard_and_with_2_where_there_is_no_store
         main(["info", str(tmp_path / "absent")])
     assert end.value.code == 2
     assert "no scenario store here" in capsys.readouterr().err
+
+
+def test_tables_are_no_wider_than_the_terminal(store):
+    report = report_store(store)
+    report = replace(report, sources=tuple(replace(report.sources[0], source=f"s{k}") for k in range(9)))
+    output = io.StringIO()
+    print_report(report, Console(file=output, width=80, force_terminal=True, no_color=True))
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", output.getvalue())
+    assert max(map(len, plain.splitlines()[1:])) <= 80
+    assert plain.count("scenes with ego") > 1 and "s0" in plain and "s8" in plain
 
 
 def test_an_empty_store_is_reported(tmp_path, capsys):

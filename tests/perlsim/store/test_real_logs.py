@@ -8,7 +8,7 @@ from perlsim.info import report_store
 from perlsim.ingest import ImportOptions, import_logs
 from perlsim.readers import FORMATS
 from perlsim.scenario import Ego
-from perlsim.store import ScenarioStore
+from perlsim.store import ScenarioStore, SplitRule
 
 
 def scenes_of(name, paths):
@@ -26,6 +26,26 @@ def test_a_real_scene_is_known_again_through_a_format_without_ego_and_with_fewer
         store.append([again], keep_duplicates=False)
         assert list(store.duplicates)[-1].of_id == scene.scenario_id
     assert len(store) == len(waymo) + 1
+
+
+def test_windows_of_one_real_drive_that_overlap_are_kept_and_share_a_split_whatever_they_are_called(
+    real_data, tmp_path
+):
+    drives = scenes_of("scenarionet", (real_data / "logs" / "scenarionet").glob("sd_[2-6]*.pkl"))
+    windows = [
+        window(drive, first, first + 91).replace(
+            scenario_id=f"{drive.scenario_id} from {first}", recording_id=f"drive {row} from {first}"
+        )
+        for row, drive in enumerate(drives)
+        for first in (0, 50, 100)
+    ]
+    for seed in range(4):
+        store = ScenarioStore.create(tmp_path / str(seed), SplitRule(seed=seed, fractions=(0.5, 0.25, 0.25)))
+        store.append(windows, keep_duplicates=False)
+        assert len(store) == len(windows)
+        splits = np.array(store.splits).reshape(-1, 3)
+        assert (splits == splits[:, :1]).all()
+    assert report_store(store).duplicates["linked"] >= 2 * len(drives)
 
 
 @pytest.mark.slow

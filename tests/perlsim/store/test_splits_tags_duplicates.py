@@ -24,7 +24,8 @@ def window(scenario, start, stop):
     cut = {
         name: getattr(tracks, name)[:, start:stop] for name in ("position", "heading", "velocity", "valid")
     }
-    return scenario.replace(tracks=replace(tracks, **cut))
+    lights = replace(scenario.lights, state=scenario.lights.state[:, start:stop])
+    return scenario.replace(tracks=replace(tracks, **cut), lights=lights)
 
 
 def in_another_form(scenario, angle=2.0, noise=0.0, **changes):
