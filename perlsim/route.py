@@ -99,6 +99,7 @@ class LaneGraph:
         self._ahead: dict[int, dict[int, tuple[float, tuple[int, ...]]]] = {}
 
     def length(self, lane: int) -> float:
+        """Length of a lane [m]."""
         return float(self.arcs[lane][-1])
 
     def ahead(self, lane: int) -> dict[int, tuple[float, tuple[int, ...]]]:
