@@ -50,7 +50,7 @@ def fidelity_report(store: ScenarioStore) -> list[dict[str, Any]]:
             for source in dict.fromkeys(sources):
                 found.setdefault((source, controller), []).append(errors[sources == source])
     return [
-        {"source": source, "controller": controller, **_summary(np.concatenate(parts))}
+        {"source": str(source), "controller": controller, **_summary(np.concatenate(parts))}
         for (source, controller), parts in sorted(found.items())
     ]
 
@@ -71,7 +71,7 @@ def measure(scenarios: Sequence[Scenario]) -> Iterator[tuple[str, np.ndarray, np
     from perlsim.sim.core import SimConfig
 
     alone = [scenario.replace(road=Road(), lights=Lights()) for scenario in scenarios]
-    host = build_bank(alone, max_agents=1)
+    host = build_bank(alone, max_agents=1, observed_pieces=None)
     idx, start = windows(host)
     if not len(idx):
         return

@@ -104,7 +104,12 @@ def run_bucket(
     from perlsim.rollout_report import BucketRun
     from perlsim.sim.rollout import sample_episodes
 
-    host = build_bank(scenarios, max_agents=max_agents, agent_paths=rollout.requires_paths)
+    begin = time.perf_counter()
+    # Rule-based policies are privileged: nothing is observed.
+    host = build_bank(
+        scenarios, max_agents=max_agents, observed_pieces=None, agent_paths=rollout.requires_paths
+    )
+    build_seconds = time.perf_counter() - begin
     episodes = sample_episodes(host, count, rollout.config.horizon, seed)
     bank = rollout.put(host.bank)
     begin = time.perf_counter()
@@ -125,6 +130,7 @@ def run_bucket(
         scenario_idx=np.asarray(episodes.scenario_idx),
         result=jax.tree.map(np.asarray, result),
         seconds=median,
+        build_seconds=build_seconds,
         compile_seconds=max(first - median, 0.0),
         agents_per_episode=float(present[np.asarray(episodes.scenario_idx)].mean()),
     )

@@ -38,6 +38,7 @@ class BucketRun:
         scenario_idx: int ``[B]``, scenario of each episode.
         result: totals of each episode, numpy.
         seconds: median time of one run.
+        build_seconds: time to build the bank on the host.
         compile_seconds: what the first run took longer.
         agents_per_episode: mean number of road users that the scenarios hold, padding not counted.
     """
@@ -46,6 +47,7 @@ class BucketRun:
     scenario_idx: np.ndarray
     result: Result
     seconds: float
+    build_seconds: float
     compile_seconds: float
     agents_per_episode: float
 
@@ -128,6 +130,7 @@ class RolloutReport:
             "scene_steps_per_s": self.scene_steps_per_s,
             "agent_steps_per_s": self.agent_steps_per_s,
             "compile_s": sum(run.compile_seconds for run in self.runs),
+            "build_s": sum(run.build_seconds for run in self.runs),
             "peak_memory_gib": self.peak_memory_gib,
             "device": device_name(self.devices),
             "num_devices": len(self.devices),
@@ -168,6 +171,7 @@ def _bucket(run: BucketRun, horizon: int) -> dict[str, Any]:
         "scene_steps_per_s": run.num_episodes * horizon / run.seconds,
         "seconds": run.seconds,
         "compile_s": run.compile_seconds,
+        "build_s": run.build_seconds,
         "pad_fraction": run.info.pad_fraction,
         "dropped_agents": run.info.dropped_agents,
         "overflowing_cells": run.info.overflowing_cells,
@@ -213,6 +217,7 @@ def _rows(content: dict[str, Any]) -> list[tuple[str, str]]:
         ("scene-steps/s", f"{content['scene_steps_per_s']:,.0f}"),
         ("agent-steps/s (road users of the log, no padding)", f"{content['agent_steps_per_s']:,.0f}"),
         ("compile [s]", f"{content['compile_s']:.1f}"),
+        ("building banks [s]", f"{content['build_s']:.1f}"),
         ("peak memory [GiB]", f"{content['peak_memory_gib']:.2f}"),
         ("episodes x steps", f"{content['num_envs']} x {content['horizon']}"),
         ("scenarios in buckets", f"{content['num_scenarios']} in {len(content['buckets'])}"),

@@ -9,13 +9,16 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from perlsim.bank import PATH_SPACING, Scene
+from perlsim.bank import PATH_SPACING, STEP, Scene
 from perlsim.geometry.numerics import to_frame
 from perlsim.policies import PrivilegedView
 from perlsim.sim.types import Plan, Pose
 
 # Points of a plan's path and steps of its speeds: 20 m every metre, 2 s (DESIGN, FACTS).
 PATH_POINTS, SPEED_STEPS = 20, 20
+# Controllers brake only above 1.1 × the target and press no pedal between: while a log slows down by more than this
+# [m/s², S], the target that keeps it in the middle of that band is lower.
+_SLOWING, _MIDDLE_OF_BAND = 0.3, 1.1**-0.5
 
 
 @jax.tree_util.register_dataclass
@@ -43,8 +46,10 @@ class LogReplay:
         logged_arc = bank.log_arc[idx, jnp.minimum(state.step, size - 1)]
         arc, path = _window(bank.log_path, idx, logged_arc, pose)
         x, y = to_frame(path[:, 0], path[:, 1], pose.x, pose.y, pose.cos, pose.sin)
-        steps = jnp.minimum(state.step + 1 + jnp.arange(SPEED_STEPS), size - 1)
-        speed = bank.log_speed[idx, steps]
+        steps = jnp.minimum(state.step + jnp.arange(SPEED_STEPS + 2), size - 1)
+        logged = bank.log_speed[idx, steps]
+        slowing = logged[:-2] - logged[2:] > _SLOWING * 2 * STEP
+        speed = jnp.where(slowing, _MIDDLE_OF_BAND, 1.0) * logged[1:-1]
         correction = self.catch_up * (logged_arc - arc)
         # A standing log stays standing: only a moving one is caught up with.
         target_speed = jnp.where(speed > 0.1, jnp.maximum(speed + correction, 0.0), speed)
