@@ -8,6 +8,7 @@ also holds a fast reader back until the writer has caught up, which bounds the m
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import signal
 import sys
@@ -18,7 +19,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
 from perlsim.ingest.sources import LogPath
-from perlsim.ingest.worker import Done, Failed, Message, Reading, read_logs
+from perlsim.ingest.worker import Done, Failed, Message, Reading, Ready, read_logs
 from perlsim.store.encoding import Encoded
 
 READ_AHEAD = 64  # scenarios kept so that logs arrive in order
@@ -26,11 +27,7 @@ POLL = 0.25  # s between looks at whether to stop
 
 
 def read_all(
-    logs: Sequence[LogPath],
-    reading: Reading,
-    num_workers: int,
-    time_limit: float,
-    stopped: Callable[[], bool],
+    logs: Sequence[LogPath], reading: Reading, num_workers: int, stopped: Callable[[], bool]
 ) -> Iterator[tuple[int, Message]]:
     """Reads logs in several processes.
 
@@ -38,7 +35,6 @@ def read_all(
         logs: what to read.
         reading: how.
         num_workers: number of processes.
-        time_limit: s without a scene of a log, after which its process is ended and the log has failed.
         stopped: asked several times a second; once it holds, the generator ends.
 
     Yields:
@@ -47,7 +43,7 @@ def read_all(
     """
     waiting: dict[int, list[Message]] = {}
     current = ahead = 0
-    for idx, message in _as_they_come(logs, reading, num_workers, time_limit, stopped):
+    for idx, message in _as_they_come(logs, reading, num_workers, stopped):
         if idx > current and ahead < READ_AHEAD:
             waiting.setdefault(idx, []).append(message)
             ahead += isinstance(message, Encoded)
@@ -74,11 +70,7 @@ def read_all(
 
 
 def _as_they_come(
-    logs: Sequence[LogPath],
-    reading: Reading,
-    num_workers: int,
-    time_limit: float,
-    stopped: Callable[[], bool],
+    logs: Sequence[LogPath], reading: Reading, num_workers: int, stopped: Callable[[], bool]
 ) -> Iterator[tuple[int, Message]]:
     todo = deque(range(len(logs)))
     workers: dict[object, _Worker] = {}  # by connection
@@ -108,13 +100,15 @@ def _as_they_come(
                         yield worker.log, Failed(f"{path}: {worker.cause_of_death()}")
                     replace(worker)
                     continue
+                if isinstance(message, Ready):
+                    continue
                 yield worker.log, message
                 if isinstance(message, Done | Failed) and not worker.give(todo, logs):
                     del workers[connection]
                     worker.end()
-            for worker in [worker for worker in workers.values() if worker.is_late(time_limit)]:
+            for worker in [worker for worker in workers.values() if worker.is_late(reading.time_limit)]:
                 worker.end()
-                reason = f"no scene in {time_limit:g} s: given up (--timeout sets this limit)"
+                reason = f"no scene in {reading.time_limit:g} s: given up (--timeout sets this limit)"
                 yield worker.log, Failed(f"{logs[worker.log].path}: {reason}")
                 replace(worker)
     finally:
@@ -136,7 +130,7 @@ class _Worker:
         self.process.start()
         theirs.close()
         self.log = -1
-        self._heard = time.monotonic()
+        self._heard = math.inf  # time of the last message; the start of a process is not the log's time
 
     def give(self, todo: deque[int], logs: Sequence[LogPath]) -> bool:
         """Hands over the next log; False where there is none."""
@@ -144,13 +138,14 @@ class _Worker:
             self.log = -1
             return False
         self.log = todo.popleft()
-        self._heard = time.monotonic()
+        if math.isfinite(self._heard):
+            self._heard = time.monotonic()
         log = logs[self.log]
         with contextlib.suppress(OSError):  # it died; receive() will tell
             self.connection.send((log.path, log.size))
         return True
 
-    def receive(self) -> Message | None:
+    def receive(self) -> Message | Ready | None:
         """The next message, or None where the process is gone."""
         try:
             message = self.connection.recv()

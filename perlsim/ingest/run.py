@@ -157,13 +157,12 @@ class _Import:
         new = [log for log in logs if (str(log.real_path), log.size, log.modified, options.text) not in known]
         report.skipped_logs = len(logs) - len(new)
         self._progress.start(len(new))
-        reading = Reading(
-            dict(FORMATS), options.format, options.reading, frozenset(file.sha256 for file in self._files)
-        )
+        known_bytes = frozenset(file.sha256 for file in self._files)
+        reading = Reading(dict(FORMATS), options.format, options.reading, known_bytes, options.time_limit)
         counts: dict[int, Counter[str]] = {}
         num_done = 0
         num_workers = options.num_workers or os.cpu_count() or 1
-        for idx, message in read_all(new, reading, num_workers, options.time_limit, stopped):
+        for idx, message in read_all(new, reading, num_workers, stopped):
             self._take(new[idx], message, counts.setdefault(idx, Counter()))
             num_done += not isinstance(message, Encoded)
             self._progress.update(report, num_done)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -20,8 +21,8 @@ from perlsim.store.encoding import Encoded, encode
 from perlsim.store.store import ScenarioStore
 from perlsim.store.writer import StoreWriter
 
-_MAPS = 4  # of each family in a block: batches large enough for numpy, blocks small enough to share out
-_AHEAD = 3  # blocks a process may be ahead of the writer, which bounds the memory
+_LARGEST_BLOCK = 64  # scenes of each family: enough for numpy's batches, few enough to keep in memory
+_AHEAD = 2  # blocks a process may be ahead of the writer
 
 
 def generate_logs(
@@ -53,9 +54,7 @@ def generate_logs(
     generate(num, seed, names)  # refuses wrong arguments before anything is written
     store = ScenarioStore.open_or_create(store_path)
     stored = frozenset(summary.id for summary in store.summaries if summary.source == "synthetic")
-    size = SHARING * len(names) * _MAPS
-    blocks = [_Block(first, min(size, num - first), seed, names) for first in range(0, num, size)]
-    workers = min(num_workers or os.cpu_count() or 1, len(blocks))
+    blocks, workers = _dealt(num, seed, names, num_workers or os.cpu_count() or 1)
     make = partial(_make, stored=stored)
     added = done = 0
     with StoreWriter(store) as writer:
@@ -75,6 +74,14 @@ class _Block:
     count: int
     seed: int
     families: tuple[str, ...]
+
+
+def _dealt(num: int, seed: int, families: tuple[str, ...], workers: int) -> tuple[list[_Block], int]:
+    """Blocks of equal size, as many as or a multiple of the processes, and how many of those have work."""
+    workers = max(min(workers, num // (SHARING * len(families))), 1)
+    rounds = math.ceil(num / (workers * _LARGEST_BLOCK * len(families)))
+    size = math.ceil(num / (workers * rounds * len(families))) * len(families)
+    return [_Block(first, min(size, num - first), seed, families) for first in range(0, num, size)], workers
 
 
 def _make(block: _Block, stored: frozenset[str]) -> list[Encoded]:

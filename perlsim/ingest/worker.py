@@ -31,6 +31,11 @@ class Failed:
     reason: str
 
 
+@dataclass(frozen=True)
+class Ready:
+    """The process has started."""
+
+
 Message = Encoded | Done | Failed
 
 
@@ -43,12 +48,14 @@ class Reading:
         format: name of the format to read as, None to guess.
         options: options of the readers.
         known: sha256 of logs that were imported before with the same options.
+        time_limit: s without a scene, after which the process is ended and its log has failed.
     """
 
     formats: dict[str, Format]
     format: str | None
     options: ReadOptions
     known: frozenset[str]
+    time_limit: float
 
 
 def read_logs(connection: Connection, reading: Reading) -> None:
@@ -57,6 +64,7 @@ def read_logs(connection: Connection, reading: Reading) -> None:
     FORMATS.clear()
     FORMATS.update(reading.formats)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the writer was killed
+        connection.send(Ready())
         while (log := connection.recv()) is not None:
             path, size = log
             for message in read_log(path, size, reading):
