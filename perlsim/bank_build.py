@@ -31,7 +31,7 @@ MARGIN = 30.0
 EXTENSION = 60
 DEFAULT_LINE_HALF_WIDTH = 1.75
 # Buckets: sizes are rounded up to these so that scenarios of similar size share one compiled program.
-AGENT_BUCKETS = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+AGENT_BUCKETS = (16, 32, 64, 128, 256, 512, 1024)
 
 
 def bucket_of(scenario: Scenario, max_agents: int | None = None) -> int:

@@ -10,11 +10,19 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from perlsim.errors import PerlsimError
+from perlsim.geometry.cells import sort_key
 from perlsim.geometry.numerics import safe_arctan2, to_frame
 from perlsim.sim.types import ControlMemory, Plan, Pose
 from perlsim.sim.vehicle import Controls
+
+
+# Bits that hold a point's number on a path: paths have at most 64 points.
+_RANK_BITS = 6
+# Places so far off the path are never reached.
+_FAR = 1e6
 
 
 @dataclass(frozen=True)
@@ -139,31 +147,34 @@ def project_on_path(path: jax.Array, spacing: jax.Array | float, x: jax.Array, y
 
     Negative before its start and above W − 1 beyond its end, where it goes on straight.
     """
-    best = jnp.float32(1e12)
-    place = jnp.float32(0.0)
     last = path.shape[0] - 2
+    rank = jnp.arange(last + 1, dtype=jnp.int32)
     # By the nominal spacing, not each chord's own length: one division for all.
     scale = 1.0 / (spacing * spacing)
-    for k in range(last + 1):
-        dx, dy = path[k + 1, 0] - path[k, 0], path[k + 1, 1] - path[k, 1]
-        px, py = x - path[k, 0], y - path[k, 1]
-        share = (px * dx + py * dy) * scale
-        low, high = (-jnp.inf if k == 0 else 0.0), (jnp.inf if k == last else 1.0)
-        share = jnp.clip(share, low, high)
-        ex, ey = px - share * dx, py - share * dy
-        squared = ex * ex + ey * ey
-        place = jnp.where(squared < best, k + share, place)
-        best = jnp.minimum(best, squared)
-    return place
+    # The nearest chord is a choice, not something to differentiate; the place on it is.
+    fixed, at_x, at_y = lax.stop_gradient((path, x, y))
+    chords = fixed[1:] - fixed[:-1]
+    px, py = at_x - fixed[:-1, 0], at_y - fixed[:-1, 1]
+    share = jnp.clip((px * chords[:, 0] + py * chords[:, 1]) * scale, *_bounds(rank, last))
+    ex, ey = px - share * chords[:, 0], py - share * chords[:, 1]
+    nearest = sort_key(ex * ex + ey * ey, rank, _RANK_BITS).min() & ((1 << _RANK_BITS) - 1)
+    ends = lax.dynamic_slice(path, (nearest, jnp.int32(0)), (2, 2))
+    dx, dy = ends[1, 0] - ends[0, 0], ends[1, 1] - ends[0, 1]
+    share = ((x - ends[0, 0]) * dx + (y - ends[0, 1]) * dy) * scale
+    return nearest.astype(jnp.float32) + jnp.clip(share, *_bounds(nearest, last))
+
+
+def _bounds(rank: jax.Array, last: int) -> tuple[jax.Array, jax.Array]:
+    """Range of places on a chord: open at the two ends of the path."""
+    return jnp.where(rank == 0, -_FAR, 0.0), jnp.where(rank == last, _FAR, 1.0)
 
 
 def point_on_path(path: jax.Array, place: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The point of a path ``[W, 2]`` at a place as `project_on_path` gives it."""
-    last = path.shape[0] - 1
-    x = path[0, 0] + jnp.minimum(place, 0.0) * (path[1, 0] - path[0, 0])
-    y = path[0, 1] + jnp.minimum(place, 0.0) * (path[1, 1] - path[0, 1])
-    for k in range(last):
-        share = jnp.clip(place - k, 0.0, jnp.inf if k == last - 1 else 1.0)
-        x = x + share * (path[k + 1, 0] - path[k, 0])
-        y = y + share * (path[k + 1, 1] - path[k, 1])
-    return x, y
+    first = jnp.clip(jnp.floor(place), 0, path.shape[0] - 2)
+    ends = lax.dynamic_slice(path, (first.astype(jnp.int32), jnp.int32(0)), (2, 2))
+    share = place - first
+    return (
+        ends[0, 0] + share * (ends[1, 0] - ends[0, 0]),
+        ends[0, 1] + share * (ends[1, 1] - ends[0, 1]),
+    )

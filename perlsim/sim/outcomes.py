@@ -116,7 +116,9 @@ def _touched_markings(scene: Scene, box: Box, z: jax.Array) -> tuple[jax.Array, 
     on and of the others; flags of the cell."""
     table = scene.bank.markings
     cell = lookup(table, scene.idx, box.x, box.y)
-    (mid_x, mid_y, dir_x, dir_y, half_length, height, from_left, from_right), own = segments_of_cell(table, cell)
+    (mid_x, mid_y, dir_x, dir_y, half_length, height, from_left, from_right), own = segments_of_cell(
+        table, cell
+    )
     touches = own & (jnp.abs(height - z) < LEVEL_HEIGHT)
     touches &= segment_touches_box(mid_x, mid_y, half_length * dir_x, half_length * dir_y, box)
     left = dir_x * (box.y - mid_y) - dir_y * (box.x - mid_x) > 0
@@ -214,7 +216,12 @@ def union(events: jax.Array) -> jax.Array:
 
 
 def first_contact(
-    scene: Scene, agents: jax.Array, pose: Pose, half_length: jax.Array, half_width: jax.Array, slot: jax.Array | int
+    scene: Scene,
+    agents: jax.Array,
+    pose: Pose,
+    half_length: jax.Array,
+    half_width: jax.Array,
+    slot: jax.Array | int,
 ) -> jax.Array:
     """Lowest slot that a footprint overlaps, or the number of slots where it overlaps none."""
     own = Box(pose.x, pose.y, pose.cos, pose.sin, half_length, half_width)
