@@ -32,12 +32,6 @@ class Episode(NamedTuple):
     scenario_idx: Any
     start: Any
 
-    def next(self) -> Episode:
-        """The episode after this one, drawn."""
-        return Episode(
-            self.seed, self.number + np.int32(1), *(np.full_like(self.start, DRAWN) for _ in range(2))
-        )
-
 
 def begin(env: DrivingEnv, episode: Episode, params: EnvParams) -> EnvState:
     """The state at the start of one episode."""

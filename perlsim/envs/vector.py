@@ -12,18 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
-from jax import lax
 
 from perlsim.bank import HostBank
-from perlsim.envs.episodes import Episode, begin, chosen_of, flat_space
+from perlsim.envs.episodes import DRAWN, Episode, begin, chosen_of, flat_space
 from perlsim.envs.functional import DrivingEnv, EnvConfig, EnvParams, EnvState, info_of, select, start_info
 from perlsim.errors import PerlsimError
+
+# Episodes that are begun in one call of the compiled program, when others are over.
+_RENEWED_AT_ONCE = 64
 
 
 class PerlsimVectorEnv(gymnasium.vector.VectorEnv):
     """`DrivingEnv` as a `gymnasium.vector.VectorEnv` with autoreset in the same step.
 
-    Observations are flat float32 vectors. Arrays that come back are read-only. ``infos`` holds what the data
+    Observations are flat float32 vectors. ``infos`` holds what the data
     sheet of `DrivingEnv` lists; where an episode is over, ``final_obs`` and ``final_info`` are its end, the
     rest is the beginning of the next, as gymnasium defines.
 
@@ -52,6 +54,7 @@ class PerlsimVectorEnv(gymnasium.vector.VectorEnv):
         self._merge = jax.jit(jax.vmap(select))
         self._look = jax.jit(self._look_all)
         self._step: Any = jax.jit(self._step_all, donate_argnames=("state",))
+        self._replace = jax.jit(self._replace_some, donate_argnames=("state",))
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -84,7 +87,7 @@ class PerlsimVectorEnv(gymnasium.vector.VectorEnv):
             state = self._merge(mask, state, self._state)
         self._episodes, self._state = episodes, state
         observations, infos = self._look(self.params, state)
-        return np.asarray(observations), _with_masks(infos, mask)
+        return np.array(observations), _with_masks(infos, mask)
 
     def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Takes one action in every environment.
@@ -100,21 +103,18 @@ class PerlsimVectorEnv(gymnasium.vector.VectorEnv):
         """
         if self._state is None or self._episodes is None:
             raise PerlsimError("step before reset", remedy="call reset first")
-        following = self._episodes.next()
         actions = np.asarray(actions, self.action_space.dtype)
-        results = self._step(self.params, self._state, actions, following)
-        self._state = results[0]
-        seen, rewards, terminated, truncated, info, final, final_info = jax.tree.map(np.asarray, results[1:])
+        self._state, *results = self._step(self.params, self._state, actions)
+        seen, rewards, terminated, truncated, info = jax.tree.map(np.array, results)
         over = terminated | truncated
-        number = np.where(over, following.number, self._episodes.number)
-        self._episodes = self._episodes._replace(number=number)
         infos = _with_masks(info, np.ones(self.num_envs, bool))
         if over.any():
             ends = np.full(self.num_envs, None, object)
             for idx in np.flatnonzero(over):
-                ends[idx] = final[idx]
+                ends[idx] = seen[idx].copy()
             infos |= {"final_obs": ends, "_final_obs": over}
-            infos |= {"final_info": _with_masks(final_info, over), "_final_info": over}
+            infos |= {"final_info": _with_masks(info, over), "_final_info": over}
+            self._renew(over, seen, infos)
         return seen, rewards, terminated, truncated, infos
 
     @property
@@ -150,22 +150,33 @@ class PerlsimVectorEnv(gymnasium.vector.VectorEnv):
     def _look_all(self, params: EnvParams, state: EnvState) -> tuple[jax.Array, dict[str, jax.Array]]:
         return self._flat(params, state), jax.vmap(start_info)(state)
 
-    def _step_all(self, params: EnvParams, state: EnvState, actions: jax.Array, following: Episode):
+    def _renew(self, over: np.ndarray, seen: np.ndarray, infos: dict[str, Any]) -> None:
+        """Begins the next episode where one is over; writes its first observations and infos into those given."""
+        assert self._episodes is not None
+        drawn = np.full(self.num_envs, DRAWN, np.int32)
+        number = self._episodes.number + over.astype(np.int32)
+        self._episodes = Episode(self._episodes.seed, number, drawn, drawn)
+        # In groups of one size, so that a step costs what ends in it and there is one program. The last group is
+        # filled up with an index out of range, which reads anything and writes nothing.
+        size = min(_RENEWED_AT_ONCE, self.num_envs)
+        indices = np.flatnonzero(over).astype(np.int32)
+        for group in np.split(indices, range(size, len(indices), size)):
+            padded = np.append(group, np.full(size - len(group), self.num_envs, np.int32))
+            self._state, first, info = self._replace(self.params, self._state, self._episodes, padded)
+            seen[group] = np.asarray(first)[: len(group)]
+            for name, value in info.items():
+                infos[name][group] = np.asarray(value)[: len(group)]
+
+    def _step_all(self, params: EnvParams, state: EnvState, actions: jax.Array):
         driven = jax.vmap(self.env.drive, (0, 0, None))(state, actions, params)
-        info = jax.vmap(info_of)(driven)
+        seen, info = self._flat(params, driven.state), jax.vmap(info_of)(driven)
+        return driven.state, seen, driven.reward, driven.terminated, driven.truncated, info
 
-        def renewed():
-            fresh = jax.vmap(select)(driven.over, self._begin_all(params, following), driven.state)
-            begun = jax.vmap(select)(driven.over, jax.vmap(start_info)(fresh), info)
-            return fresh, begun, self._flat(params, driven.state)
-
-        def same():
-            return driven.state, info, jnp.zeros(self.observation_space.shape or (), jnp.float32)
-
-        # Not inside a vmap: a step in which no episode ends does not pay for beginnings.
-        state, info_now, final = lax.cond(driven.over.any(), renewed, same)
-        seen = self._flat(params, state)
-        return state, seen, driven.reward, driven.terminated, driven.truncated, info_now, final, info
+    def _replace_some(self, params: EnvParams, state: EnvState, episodes: Episode, indices: jax.Array):
+        own = jax.tree.map(lambda leaf: jnp.asarray(leaf)[indices], episodes)
+        fresh = self._begin_all(params, own)
+        state = jax.tree.map(lambda old, new: old.at[indices].set(new, mode="drop"), state, fresh)
+        return state, *self._look_all(params, fresh)
 
 
 def make(
