@@ -72,11 +72,16 @@ def test_without_an_ego_its_slot_is_empty():
     assert host.bank.tracks[0, 0, VALID].sum() == 2
 
 
-@pytest.mark.parametrize(("count", "bucket"), [(1, 8), (8, 8), (9, 16), (33, 48), (1024, 1024)])
+SMALLEST, SECOND, *_, LARGEST = AGENT_BUCKETS
+
+
+@pytest.mark.parametrize(
+    ("count", "bucket"), [(1, SMALLEST), (SMALLEST, SMALLEST), (SMALLEST + 1, SECOND), (LARGEST, LARGEST)]
+)
 def test_scenarios_go_to_the_smallest_bucket_that_holds_them(count, bucket):
     made = scene("many", mover(steps=2), *(mover(y=k, steps=2) for k in range(1, count)))
     assert bucket_of(made) == bucket
-    assert bucket_of(made, 10) == min(bucket, 10)
+    assert bucket_of(made, 5) == 5
 
 
 def test_more_road_users_than_the_largest_bucket_are_refused_unless_limited():
@@ -95,7 +100,7 @@ def test_the_share_of_padding_counts_slots_without_a_road_user_and_steps_after_t
     short = scene("short", mover(steps=11))
     long = scene("long", mover(), mover(y=5.0), mover(y=9.0))
     host = build_bank([short, long])
-    assert host.info.pad_fraction == pytest.approx(1 - (11 + 3 * 31) / (2 * 31 * 8))
+    assert host.info.pad_fraction == pytest.approx(1 - (11 + 3 * 31) / (2 * 31 * SMALLEST))
 
 
 def test_a_standing_ego_has_a_straight_path_and_no_goal():

@@ -15,6 +15,7 @@ sys.path.append(str(Path(__file__).parent / "sim"))
 from made_scenes import mover, road_of, scene
 
 from perlsim import rollout_command
+from perlsim.bank_build import AGENT_BUCKETS
 from perlsim.cli import Rollout
 from perlsim.errors import PerlsimError
 from perlsim.fidelity import fidelity_report
@@ -39,7 +40,7 @@ def crashing(k):
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """Four scenes in two buckets, and two that cannot be driven."""
-    crowd = [mover(y=20.0 + k) for k in range(10)]
+    crowd = [mover(y=20.0 + k) for k in range(AGENT_BUCKETS[0])]
     made = [
         *(renamed(crashing(k), f"crash {k}") for k in range(3)),
         renamed(scene("", mover(speed=5.0), *crowd), "crowded"),
@@ -71,17 +72,17 @@ def test_the_report_has_the_promised_keys_and_the_command_succeeds(report):
     assert 0 < content["peak_memory_gib"] < 50
     assert content["num_envs"] == 40
     assert content["horizon"] == 20
-    assert content["num_agents"] == 16
+    assert content["num_agents"] == AGENT_BUCKETS[1]
     assert content["jax_version"] == jax.__version__
 
 
 def test_episodes_are_dealt_to_buckets_in_proportion_to_their_scenarios(report):
     buckets = report[1]["buckets"]
-    assert [bucket["num_agents"] for bucket in buckets] == [8, 16]
+    assert [bucket["num_agents"] for bucket in buckets] == list(AGENT_BUCKETS[:2])
     assert [bucket["num_scenarios"] for bucket in buckets] == [3, 1]
     assert sum(bucket["num_envs"] for bucket in buckets) == 40
     assert buckets[0]["num_envs"] == pytest.approx(30, abs=1)
-    assert report[1]["agent_steps_per_s"] < report[1]["scene_steps_per_s"] * 16
+    assert report[1]["agent_steps_per_s"] < report[1]["scene_steps_per_s"] * AGENT_BUCKETS[1]
 
 
 def test_outcomes_are_shares_of_episodes_by_event(report):

@@ -303,6 +303,7 @@ def test_jit_changes_nothing():
         np.testing.assert_allclose(first, second, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_by_target_speeds_are_finite_while_driving_and_at_rest_and_beside_empty_slots():
     bank = jax.device_put(tiny().bank)
 
