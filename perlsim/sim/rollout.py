@@ -20,7 +20,8 @@ from perlsim.errors import PerlsimError
 from perlsim.policies import PrivilegedView
 from perlsim.sim.core import SimConfig, init, step, with_ego
 from perlsim.sim.everyone import everyone_outcome
-from perlsim.sim.observe import ObservationConfig, observe
+from perlsim.sim.noise import PerceptionNoise, perceive
+from perlsim.sim.observe import ObservationConfig
 from perlsim.sim.reward import RewardWeights, ends, reward
 from perlsim.sim.types import DOUBTS, TERMINAL, Event, Outcome, has
 
@@ -76,6 +77,7 @@ class RolloutConfig:
         discount: γ of the reward, per step.
         outcomes_for: "ego" or "all"; the latter needs a bank built for it.
         observation: what policies see that are not privileged.
+        noise: how their perception errs, in Python's numbers; None for perfect observations.
         chunk: episodes simulated at once on one device; None chooses by backend: what stays in the cache of
             a CPU core, everything on a GPU.
     """
@@ -162,9 +164,10 @@ def run_episode(
 
     def plan_and_drive(loop, round_idx):
         state, carry, totals = loop
-        view = (
-            PrivilegedView(scene, state) if policy.privileged else observe(config.observation, scene, state)
-        )
+        if policy.privileged:
+            view = PrivilegedView(scene, state)
+        else:
+            view = perceive(config.observation, config.noise, scene, state)
         carry, plan = policy.act(carry, view, jax.random.fold_in(policy_key, round_idx))
         plan = plan.anchored(state.ego)
         state = replace(state, plan_age=jnp.int32(0))
