@@ -108,7 +108,8 @@ def _drive_windows(config: Any, bank: ScenarioBank, idx: Any, start: Any) -> tup
     from perlsim.sim.agents import LogAgents
     from perlsim.sim.core import init, step
 
-    policy, agents = LogReplay(catch_up=0.0), LogAgents()
+    policy = LogReplay(catch_up=0.0)
+    agents: Any = LogAgents()
 
     def drive(idx, start):
         scene, key = Scene(bank, idx), jax.random.key(0)
