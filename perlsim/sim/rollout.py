@@ -88,6 +88,7 @@ class RolloutConfig:
     discount: float = 0.98
     outcomes_for: str = "ego"
     observation: ObservationConfig = field(default_factory=ObservationConfig)
+    noise: PerceptionNoise | None = None
     chunk: int | None = None
 
 
