@@ -185,7 +185,9 @@ def observe_from(
     boundaries, boundaries_valid = _pieces(scene, scene.bank.boundary_pieces, pose)
     lines, lines_valid = _stop_lines(config, scene, scene.lights_at(step), pose)
     zero = jnp.float32(0.0)
-    own = jnp.stack([pose.speed, 2 * sizes[0, slot], 2 * sizes[1, slot], zero, zero, lanes[0, PIECE_LIMIT], zero, zero])
+    own = jnp.stack(
+        [pose.speed, 2 * sizes[0, slot], 2 * sizes[1, slot], zero, zero, lanes[0, PIECE_LIMIT], zero, zero]
+    )
     return Observation(
         ego=own,
         agents=agents,
@@ -210,7 +212,8 @@ def _late(config: ObservationConfig, rows: jax.Array, past: jax.Array) -> tuple[
     moved = (before[2] != 0) | (before[3] != 0)
     vx = jnp.where(moved, (then[0] - before[0]) / STEP, rows[VX])
     vy = jnp.where(moved, (then[1] - before[1]) / STEP, rows[VY])
-    return jnp.stack([then[0], then[1], rows[Z], then[2], then[3], vx, vy, known.astype(rows.dtype)]), past[:last]
+    late = jnp.stack([then[0], then[1], rows[Z], then[2], then[3], vx, vy, known.astype(rows.dtype)])
+    return late, past[:last]
 
 
 def _nearest_agents(config, scene: Scene, rows, pose: Pose, slot) -> tuple[jax.Array, jax.Array]:
@@ -223,7 +226,9 @@ def _nearest_agents(config, scene: Scene, rows, pose: Pose, slot) -> tuple[jax.A
         seen &= ~hidden(scene, rows, pose, slot)
     key = jnp.where(seen, squared, _FAR + slots)
     # Rank by counting: for tens of road users faster than a sort, and the same on every device.
-    earlier = (key[None, :] < key[:, None]) | ((key[None, :] == key[:, None]) & (slots[None, :] < slots[:, None]))
+    earlier = (key[None, :] < key[:, None]) | (
+        (key[None, :] == key[:, None]) & (slots[None, :] < slots[:, None])
+    )
     rank = earlier.sum(1)
     count = min(config.num_agents, rows.shape[1])
     chosen = (rank[None, :] == jnp.arange(count)[:, None]) @ slots.astype(jnp.float32)
@@ -258,7 +263,9 @@ def _pieces(scene: Scene, table: CellTable, pose: Pose) -> tuple[jax.Array, jax.
     dir_x, dir_y = rotate(columns[DIR_X], columns[DIR_Y], pose.cos, -pose.sin)
     height = columns[HEIGHT] - pose.z
     valid = own & (jnp.abs(height) < LEVEL_HEIGHT)
-    seen = jnp.stack([x, y, dir_x, dir_y, columns[HALF_LENGTH], height, columns[PIECE_KIND], columns[PIECE_LIMIT]], -1)
+    seen = jnp.stack(
+        [x, y, dir_x, dir_y, columns[HALF_LENGTH], height, columns[PIECE_KIND], columns[PIECE_LIMIT]], -1
+    )
     return jnp.where(valid[..., None], seen, 0.0).reshape(table.capacity, -1), valid.reshape(-1)
 
 
@@ -299,7 +306,9 @@ def hidden(scene: Scene, rows: jax.Array, pose: Pose, slot: jax.Array | int) -> 
     boxes = scene.agent_boxes(rows)
     kind = scene.bank.boxes[scene.idx, 2]
     slots = jnp.arange(rows.shape[1])
-    opaque = (rows[VALID] > 0) & (slots != slot) & ~((kind == AgentType.PEDESTRIAN) | (kind == AgentType.CYCLIST))
+    opaque = (
+        (rows[VALID] > 0) & (slots != slot) & ~((kind == AgentType.PEDESTRIAN) | (kind == AgentType.CYCLIST))
+    )
     targets = [(boxes.x, boxes.y), *corners(boxes)]
 
     def crossed(x: jax.Array, y: jax.Array) -> jax.Array:
