@@ -10,9 +10,10 @@ from perlsim.scenario import Array
 
 
 def rotations(quaternion: Array) -> Array:
-    """Rotation matrices ``[N, 3, 3]`` of quaternions ``[N, 4]`` (w first); a length of 0 gives NaN."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        w, x, y, z = (quaternion / np.linalg.norm(quaternion, axis=-1, keepdims=True)).T
+    """Rotation matrices ``[N, 3, 3]`` of quaternions ``[N, 4]`` (w first); a length of 0 or inf gives NaN."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        length = np.linalg.norm(quaternion, axis=-1, keepdims=True)
+        w, x, y, z = (quaternion / np.where((length > 0) & np.isfinite(length), length, np.nan)).T
     rows = (
         (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
         (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),

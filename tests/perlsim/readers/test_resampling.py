@@ -72,6 +72,11 @@ def test_rotations_turn_the_x_axis_to_the_heading():
     np.testing.assert_allclose(np.linalg.det(matrices), 1.0)
 
 
+@pytest.mark.parametrize("size", [0.0, 1e200, np.inf, np.nan])
+def test_a_quaternion_without_a_finite_length_is_no_rotation_at_all(size):
+    assert np.isnan(rotations(size * np.ones((1, 4)))).all()
+
+
 def test_poses_between_stamps_take_the_short_way_round():
     turn = np.array([[np.cos(0.1), 0, 0, np.sin(0.1)], [-np.cos(0.2), 0, 0, -np.sin(0.2)]])
     poses = Poses(np.array([0, 10]), np.array([[0.0, 0, 0], [4, 0, 0]]), turn)
