@@ -39,6 +39,7 @@ from perlsim.bank import (
 from perlsim.geometry.cells import LEVEL_HEIGHT, NO_KEY, sort_key
 from perlsim.sim.agents import EgoFuture
 from perlsim.sim.core import with_ego
+from perlsim.sim.kernels import apart
 from perlsim.sim.types import SimState
 from perlsim.vocabulary import LightState
 
@@ -99,7 +100,7 @@ class IdmAgents:
     hard_deceleration: jax.Array | float = 8.0
     exponent: jax.Array | float = 4.0
     margin: jax.Array | float = 0.2
-    num_neighbours: int = 8
+    num_neighbours: int = 16
     look_ahead: float = 60.0
     requires_paths: ClassVar[bool] = True
 
@@ -153,7 +154,8 @@ class IdmAgents:
         """Gap [m] to the first road user in each one's corridor and its speed along the path [m/s], ``[A]``."""
         sizes = scene.bank.boxes[scene.idx]
         facts = jnp.concatenate([rows[:VALID], sizes[:2]])
-        point, slot = lax.stop_gradient(self._first_in_corridor(scene, facts, rows[VALID], arc))
+        # Who leads is a choice, without a derivative.
+        point, slot = self._first_in_corridor(scene, *lax.stop_gradient((facts, rows[VALID], arc)))
         # Exactly, in the frame of that point of the path.
         here = _points(scene, point, 1)[:, 0].T
         x, y, z, cos, sin, vx, vy, other_length, other_width = facts[:, slot]
@@ -167,25 +169,32 @@ class IdmAgents:
 
     def _first_in_corridor(self, scene: Scene, facts: jax.Array, valid: jax.Array, arc: jax.Array):
         """The first point of each path that a road user reaches into, and its slot (−1 none), int32 ``[A]``."""
-        paths = scene.bank.agent_paths
-        size = min(round(self.look_ahead / AGENT_PATH_SPACING) + 1, paths.shape[2])
-        start = jnp.minimum(_point_at(scene, arc), paths.shape[2] - size)
-        window = _points(scene, start, size, 2)
-        neighbours = _nearest_ahead(facts, valid, self.num_neighbours)
-        count = neighbours.shape[1]
-        x, y, _, cos, sin, _, _, length, width = facts[:, neighbours]
-        along, across = x * cos + y * sin, y * cos - x * sin
-        # A point is in the corridor of a footprint grown by half the road user's own width: [A, W, K].
-        reach = (facts[-1] + self.margin)[:, None]
-        length, width = (length + reach)[:, None], (width + reach)[:, None]
-        px, py = window[..., :1], window[..., 1:]
-        inside = jnp.abs(px * cos[:, None] + py * sin[:, None] - along[:, None]) < length
-        inside &= jnp.abs(py * cos[:, None] - px * sin[:, None] - across[:, None]) < width
-        number = jnp.arange(size, dtype=jnp.int32)[:, None] * count + jnp.arange(count, dtype=jnp.int32)
-        none = size * count
-        first = jnp.where(inside & (neighbours >= 0)[:, None], number, none).min((1, 2))
-        chosen = jnp.take_along_axis(neighbours, (first % count)[:, None], 1)[:, 0]
-        return start + first // count, jnp.where(first < none, chosen, -1)
+        once = scene.bank.once
+        size = min(round(self.look_ahead / AGENT_PATH_SPACING) + 1, scene.bank.agent_paths.shape[2])
+        start = jnp.minimum(_point_at(scene, arc), scene.bank.agent_paths.shape[2] - size)
+        px, py = apart(once, lambda: _points(scene, start, size, 2).transpose(2, 1, 0))
+        neighbours = apart(once, lambda: _nearest_ahead(facts, valid, self.num_neighbours))
+        count = neighbours.shape[0]
+        x, y, _, cos, sin, _, _, length, width = facts
+        reach = width + self.margin
+        # Projections on their own axes, so that few numbers have to be gathered.
+        boxes = jnp.stack([cos, sin, x * cos + y * sin, y * cos - x * sin, length, width])
+        cos, sin, along, across, length, width = apart(once, lambda: boxes[:, neighbours])
+
+        def first_points() -> jax.Array:
+            # A point is in the corridor of a footprint grown by half the road user's own width. Unrolled: such
+            # elementwise chains run on vectors, a reduction over the points would not.
+            first = jnp.full(neighbours.shape, size, jnp.int32)
+            for k in reversed(range(size)):
+                inside = jnp.abs(px[k] * cos + py[k] * sin - along) < length + reach
+                inside &= jnp.abs(py[k] * cos - px[k] * sin - across) < width + reach
+                first = jnp.where(inside, k, first)
+            return jnp.where(neighbours >= 0, first, size)
+
+        first = apart(once, first_points) * count + jnp.arange(count, dtype=jnp.int32)[:, None]
+        first = first.min(0)
+        chosen = jnp.take_along_axis(neighbours, (first % count)[None], 0)[0]
+        return start + first // count, jnp.where(first < size * count, chosen, -1)
 
     def _light(self, scene: Scene, step: jax.Array, memory: IdmMemory, half_length: jax.Array) -> jax.Array:
         """Gap [m] to the first line at which each has to stop, ``[A]``."""
@@ -241,20 +250,20 @@ def _rows_on(scene: Scene, arc: jax.Array, speed: jax.Array, valid: jax.Array) -
     return jnp.stack([point[PATH_X], point[PATH_Y], point[PATH_Z], cos, sin, speed * cos, speed * sin, valid])
 
 
-def _nearest_ahead(rows: jax.Array, valid: jax.Array, count: int) -> jax.Array:
-    """Slots of the nearest road users whose centres lie ahead of each one's own, int32 ``[A, K]``; −1 none."""
-    size = rows.shape[1]
+def _nearest_ahead(facts: jax.Array, valid: jax.Array, count: int) -> jax.Array:
+    """Slots of the nearest road users whose centres lie ahead of each one's own, int32 ``[K, A]``; −1 none."""
+    size = facts.shape[1]
     bits = max(1, (size - 1).bit_length())
-    dx, dy = rows[X] - rows[X][:, None], rows[Y] - rows[Y][:, None]
+    dx, dy = facts[X][:, None] - facts[X], facts[Y][:, None] - facts[Y]
     squared = dx * dx + dy * dy
-    ahead = dx * rows[COS][:, None] + dy * rows[SIN][:, None] > 0
-    climb = jnp.abs(rows[Z] - rows[Z][:, None]) - LEVEL_HEIGHT
-    level = (climb < 0) | (climb * climb < _SLOPE**2 * squared)
+    ahead = dx * facts[COS] + dy * facts[SIN] > 0
+    climb = jnp.maximum(jnp.abs(facts[Z][:, None] - facts[Z]) - LEVEL_HEIGHT, 0.0)
+    level = climb * climb <= _SLOPE**2 * squared
     slots = jnp.arange(size, dtype=jnp.int32)
-    others = (valid > 0) & (slots != slots[:, None])
-    keys = jnp.where(ahead & level & others, sort_key(squared, slots, bits), NO_KEY)
+    others = (valid > 0)[:, None] & (slots[:, None] != slots)
+    keys = jnp.where(ahead & level & others, sort_key(squared, slots[:, None], bits), NO_KEY)
     found, last = [], jnp.full(size, -1, jnp.int32)
     for _ in range(min(count, size)):
-        last = jnp.where(keys > last[:, None], keys, NO_KEY).min(1)
+        last = jnp.where(keys > last, keys, NO_KEY).min(0)
         found.append(jnp.where(last < NO_KEY, last & ((1 << bits) - 1), -1))
-    return jnp.stack(found, 1)
+    return jnp.stack(found)
