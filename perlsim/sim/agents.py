@@ -134,12 +134,12 @@ def agents_of(name: str) -> AgentModel:
 
     known = {"log": LogAgents, "constant_velocity": ConstantVelocityAgents, "idm": IdmAgents}
     parts = [part.partition(":") for part in name.split(",")]
-    for part, _, weight in parts:
+    for part, colon, weight in parts:
         if part not in known:
             raise PerlsimError(
                 f"unknown agent model {part!r}", field="agents", remedy=f"known: {', '.join(known)}"
             )
-        if weight and not _is_weight(weight):
+        if colon and not _is_weight(weight):
             raise PerlsimError(f"weight {weight!r} of {part} is not a positive number", field="agents")
     if len(parts) == 1:
         return known[parts[0][0]]()
