@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from perlsim.backend import num_cores
+
 _RECORDS: list[dict] = []
 
 
@@ -68,7 +70,7 @@ def pytest_sessionfinish(session):
         "device": jax.devices()[0].device_kind,
         "num_devices": len(jax.devices()),
         "backend": jax.default_backend(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": num_cores(),
         "processor": platform.processor() or platform.machine(),
         "load": os.getloadavg()[0],
         "python": platform.python_version(),

@@ -25,7 +25,14 @@ def setup(num_cpu_devices: int | None = None) -> None:
     import jax
 
     try:
-        jax.config.update("jax_num_cpu_devices", num_cpu_devices or min(len(os.sched_getaffinity(0)), 8))
+        jax.config.update("jax_num_cpu_devices", num_cpu_devices or min(num_cores(), 8))
     except RuntimeError:
         # The backend is already in use: whoever started it chose its devices.
         return
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

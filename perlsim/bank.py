@@ -95,7 +95,8 @@ class ScenarioBank:
         boxes: ``[S, 3, A]``: half length, half width [m], `AgentType`.
         num_steps: int32 ``[S]``, logged steps of each scenario; the rest of T is padding.
         has_ego: bool ``[S]``.
-        chassis: ``[S, 2]`` m: the ego's wheelbase, and how far its box centre lies ahead of the rear axle.
+        chassis: ``[S, 3]``: the ego's wheelbase [m], how far its box centre lies ahead of the rear axle [m], its
+            acceleration at full throttle [m/s²].
         log_path: ``[S, P, 2]`` m, path driven by the ego of the log, every `PATH_SPACING`, extended straight.
         log_arc: ``[S, T]`` m, where on it the ego was at each step.
         log_speed: ``[S, T]`` m/s, its speed.

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from perlsim.agent_paths import agent_paths_of, no_paths, stacked
 from perlsim.bank import LINE_HALF_WIDTH, PATH_SPACING, STEP, BankInfo, HostBank, ScenarioBank
 from perlsim.errors import PerlsimError
-from perlsim.geometry.cell_build import Cells, Grid, fill_cells, join_tables, mark_drivable, pieces_of, segments_of
-from perlsim.geometry.cells import BLOCK, OVERFLOW
 from perlsim.geometry.polylines import arc_lengths, interpolate, project
-from perlsim.scenario import Road, Scenario
-from perlsim.vocabulary import MarkingType
+from perlsim.road_tables import piece_tables, road_tables
+from perlsim.scenario import Scenario
 
-# Size of lookup cells [m] and the most segments that one may hold, by table. A cell of edges holds what crosses it;
-# of markings what a footprint centred in it can touch; of lanes what can have it within its width.
-EDGE_CELL, EDGE_CAPACITY = 2.0, 16
-MARKING_CELL, MARKING_CAPACITY = 2.0, 64
-LANE_CELL, LANE_CAPACITY = 1.25, 64
-LANE_REACH = 2.0
-# Observed pieces of the map: cells, reach, longest piece and deviation from the map's lines [m].
-PIECE_CELL, PIECE_REACH, PIECE_LENGTH, PIECE_TOLERANCE = 5.0, 50.0, 10.0, 0.1
-# Codes of observed pieces beside the vocabularies: added to the type of lanes in junctions; kind of road edges.
-JUNCTION_CODE, EDGE_CODE = 16, 16
 # Margin of the lookups around everything that drives [m].
 MARGIN = 30.0
 # Straight extension of paths and routes [m], so that a plan never runs off them.
 EXTENSION = 60
 DEFAULT_LINE_HALF_WIDTH = 1.75
+# Acceleration at full throttle [m/s²], and the throttle that controllers allow themselves. An ego that
+# accelerated faster in its log gets an engine that can.
+THROTTLE_ACCELERATION, FULL_THROTTLE = 3.0, 0.75
 # Buckets: sizes are rounded up to these so that scenarios of similar size share one compiled program.
 AGENT_BUCKETS = (16, 32, 64, 128, 256, 512, 1024)
 
@@ -85,28 +77,30 @@ def build_bank(
         _extent(scenario, track, path, everyone=outcomes_for == "all")
         for scenario, track, path in zip(scenarios, tracks, paths, strict=True)
     ]
-    tables, overflow = _road_tables(scenarios, extents, reach)
-    tables |= _piece_tables(scenarios, extents, observed_pieces)
+    tables, overflow = road_tables(scenarios, extents, reach)
+    tables |= piece_tables(scenarios, extents, observed_pieces)
     stop_lines, light_state = _stop_lines(scenarios, tracks, steps)
     valid = np.concatenate([track.rows[:, 7].ravel() for track in tracks]).sum()
-    bank = ScenarioBank(
-        tracks=np.stack([_pad(track.rows, 0, steps) for track in tracks]),
-        boxes=np.stack([track.boxes for track in tracks]),
-        num_steps=np.array([track.rows.shape[0] for track in tracks], np.int32),
-        has_ego=np.array([scenario.has_ego for scenario in scenarios]),
-        chassis=np.array([_chassis(scenario) for scenario in scenarios], np.float32),
-        log_path=_stack_paths([path.driven for path in paths]),
-        log_arc=np.stack([_pad(path.arc, 0, steps, edge=True) for path in paths]).astype(np.float32),
-        log_speed=np.stack([_pad(path.speed, 0, steps, edge=True) for path in paths]).astype(np.float32),
-        route=_stack_paths([path.route for path in paths]),
-        goal_arc=np.array([path.goal_arc for path in paths], np.float32),
-        stop_lines=stop_lines,
-        light_state=light_state,
-        has_edges=np.array([len(scenario.road.edges) > 0 for scenario in scenarios]),
-        once=np.int32(1),
+    arrays: dict[str, Any] = {
+        "tracks": np.stack([_pad(track.rows, 0, steps) for track in tracks]),
+        "boxes": np.stack([track.boxes for track in tracks]),
+        "num_steps": np.array([track.rows.shape[0] for track in tracks], np.int32),
+        "has_ego": np.array([scenario.has_ego for scenario in scenarios]),
+        "chassis": np.array(
+            [_chassis(s, path) for s, path in zip(scenarios, paths, strict=True)], np.float32
+        ),
+        "log_path": _stack_paths([path.driven for path in paths]),
+        "log_arc": np.stack([_pad(path.arc, 0, steps, edge=True) for path in paths]).astype(np.float32),
+        "log_speed": np.stack([_pad(path.speed, 0, steps, edge=True) for path in paths]).astype(np.float32),
+        "route": _stack_paths([path.route for path in paths]),
+        "goal_arc": np.array([path.goal_arc for path in paths], np.float32),
+        "stop_lines": stop_lines,
+        "light_state": light_state,
+        "has_edges": np.array([len(scenario.road.edges) > 0 for scenario in scenarios]),
+        "once": np.int32(1),
         **tables,
         **(_agent_paths(scenarios, tracks, steps) if agent_paths else no_paths()),
-    )
+    }
     info = BankInfo(
         scenario_ids=tuple(scenario.scenario_id for scenario in scenarios),
         sources=tuple(scenario.source for scenario in scenarios),
@@ -117,7 +111,7 @@ def build_bank(
         map_points=max(_map_points(scenario) for scenario in scenarios),
     )
     return HostBank(
-        bank,
+        ScenarioBank(**arrays),
         info,
         np.stack([scenario.origin for scenario in scenarios]),
         np.array([track.first for track in tracks]),
@@ -199,7 +193,12 @@ def _resampled(scenario: Scenario):
     position = tracks.position[:, low] * (1 - weight) + tracks.position[:, high] * weight
     velocity = tracks.velocity[:, low] * (1 - weight) + tracks.velocity[:, high] * weight
     turn = np.mod(tracks.heading[:, high] - tracks.heading[:, low] + np.pi, 2 * np.pi) - np.pi
-    return position, tracks.heading[:, low] + share * turn, velocity, tracks.valid[:, low] & tracks.valid[:, high]
+    return (
+        position,
+        tracks.heading[:, low] + share * turn,
+        velocity,
+        tracks.valid[:, low] & tracks.valid[:, high],
+    )
 
 
 class _Paths:
@@ -263,10 +262,15 @@ def _pad(values: np.ndarray, axis: int, size: int, edge: bool = False) -> np.nda
     return np.pad(values, widths, mode="edge" if edge else "constant")
 
 
-def _chassis(scenario: Scenario) -> tuple[float, float]:
+def _chassis(scenario: Scenario, path: _Paths) -> tuple[float, float, float]:
+    """See `ScenarioBank.chassis`."""
     if not scenario.has_ego:
-        return 3.0, 1.5
-    return scenario.ego.wheelbase, scenario.ego.rear_axle_to_centre
+        return 3.0, 1.5, THROTTLE_ACCELERATION
+    window = round(0.5 / STEP)
+    gained = path.speed[window:] - path.speed[:-window]
+    fastest = gained.max(initial=0.0) / (window * STEP)
+    throttle = max(THROTTLE_ACCELERATION, fastest / FULL_THROTTLE)
+    return scenario.ego.wheelbase, scenario.ego.rear_axle_to_centre, throttle
 
 
 def _stop_lines(scenarios, tracks, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -285,7 +289,9 @@ def _stop_lines(scenarios, tracks, steps: int) -> tuple[np.ndarray, np.ndarray]:
             continue
         lines[row, 0:2, :used] = position[:, :2].T
         lines[row, 2, :used], lines[row, 3, :used] = np.cos(heading), np.sin(heading)
-        lines[row, LINE_HALF_WIDTH, :used] = [_line_half_width(scenario, k, position[i]) for i, k in enumerate(lane)]
+        lines[row, LINE_HALF_WIDTH, :used] = [
+            _line_half_width(scenario, k, position[i]) for i, k in enumerate(lane)
+        ]
         lines[row, 5, :used] = position[:, 2]
         lines[row, 6, len(lights.position) : used] = 1.0
         if len(lights.position):
@@ -305,74 +311,14 @@ def _line_half_width(scenario: Scenario, lane: int, position: np.ndarray) -> flo
     return float(lanes.width[nearest]) / 2
 
 
-def _road_tables(scenarios, extents, reach: float):
-    """The three lookups of all scenarios, and how many of their cells overflow."""
-    parts: dict[str, list[Cells]] = {"edges": [], "markings": [], "lanes": []}
-    for scenario, (low, high) in zip(scenarios, extents, strict=True):
-        road, lanes = scenario.road, scenario.road.lanes
-        edges = segments_of(road.edges)
-        centres = segments_of(lanes.centre, lanes.width / 2, _as_bits(2 * np.arange(len(lanes)) + lanes.in_junction))
-        cells = fill_cells(Grid.over(low, high, EDGE_CELL), edges, 0.0, EDGE_CAPACITY)
-        mark_drivable(cells, edges, centres)
-        parts["edges"].append(cells)
-        markings = segments_of(road.markings.line, *_marking_bits(road.markings.kind))
-        parts["markings"].append(fill_cells(Grid.over(low, high, MARKING_CELL), markings, reach, MARKING_CAPACITY))
-        parts["lanes"].append(fill_cells(Grid.over(low, high, LANE_CELL), centres, LANE_REACH, LANE_CAPACITY))
-    tables = {}
-    for name, cells in parts.items():
-        fullest = max(int(part.index[:, 1].max(initial=0)) for part in cells)
-        tables[name] = join_tables(cells, max(BLOCK, -BLOCK * (-fullest // BLOCK)))
-    overflow = sum(int((part.index[:, 2] & OVERFLOW > 0).sum()) for cells in parts.values() for part in cells)
-    return tables, overflow
-
-
-def _as_bits(values: np.ndarray) -> np.ndarray:
-    """Integers as the float32 numbers of the same bits; float64 holds every float32 exactly."""
-    return np.asarray(values, np.int32).view(np.float32).astype(np.float64)
-
-
-def _marking_bits(kind: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sets ``1 << MarkingType`` of lines as seen from their left and from their right.
-
-    A line that is solid on one side only counts as the kind that faces the viewer.
-    """
-    left, right = kind.astype(np.int64), kind.astype(np.int64)
-    left = np.where(kind == MarkingType.SOLID_BROKEN, MarkingType.SOLID, left)
-    right = np.where(kind == MarkingType.SOLID_BROKEN, MarkingType.BROKEN, right)
-    left = np.where(kind == MarkingType.BROKEN_SOLID, MarkingType.BROKEN, left)
-    right = np.where(kind == MarkingType.BROKEN_SOLID, MarkingType.SOLID, right)
-    return _as_bits(1 << left), _as_bits(1 << right)
-
-
-def _piece_tables(scenarios, extents, sizes: tuple[int, int] | None):
-    """The two lookups for observations."""
-    lanes, boundaries = [], []
-    for scenario, (low, high) in zip(scenarios, extents, strict=True):
-        grid = Grid.over(low, high, PIECE_CELL) if sizes else Grid.over(low, low, PIECE_CELL)
-        road = scenario.road if sizes else Road()
-        code = road.lanes.kind + JUNCTION_CODE * road.lanes.in_junction
-        limit = np.nan_to_num(road.lanes.speed_limit)
-        pieces = pieces_of(road.lanes.centre, PIECE_TOLERANCE, PIECE_LENGTH, code, limit)
-        lanes.append(fill_cells(grid, pieces, PIECE_REACH, sizes[0] if sizes else BLOCK, nearest_first=True))
-        edge_code = np.full(len(road.edges), EDGE_CODE)
-        lines = [
-            pieces_of(road.markings.line, PIECE_TOLERANCE, PIECE_LENGTH, road.markings.kind, 0 * road.markings.kind),
-            pieces_of(road.edges, PIECE_TOLERANCE, PIECE_LENGTH, edge_code, 0 * edge_code),
-        ]
-        size = sizes[1] if sizes else BLOCK
-        boundaries.append(fill_cells(grid, np.concatenate(lines), PIECE_REACH, size, nearest_first=True))
-    return {
-        "lane_pieces": join_tables(lanes, sizes[0] if sizes else BLOCK),
-        "boundary_pieces": join_tables(boundaries, sizes[1] if sizes else BLOCK),
-    }
-
-
-def _extent(scenario: Scenario, track: _Tracks, path: _Paths, everyone: bool) -> tuple[np.ndarray, np.ndarray]:
+def _extent(
+    scenario: Scenario, track: _Tracks, path: _Paths, everyone: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Box [m] around all that drives, or the ego alone, with a margin: where lookups are needed."""
     valid = track.rows[:, 7].T > 0
     if scenario.has_ego and not everyone:
         valid[1:] = False
-    places = [track.rows[:, :2].transpose(2, 0, 1)[valid]]
+    places: list[np.ndarray] = [track.rows[:, :2].transpose(2, 0, 1)[valid]]
     if scenario.has_ego:
         places.append(path.route)
     points = np.concatenate(places)

@@ -59,7 +59,7 @@ def run(args: Arguments) -> int:
     weights = _named(reward_of, args.reward or "perlad")
     config = RolloutConfig(horizon=args.horizon)
     rollout = Rollout(config, _named(agents_of, args.agents), _named(policy_of, args.policy), devices)
-    scenarios, notes = load(args.store, args.split)
+    scenarios, notes = load(args.store, args.split, replayed=rollout.policy.replays_log)
     buckets = group(scenarios, args.max_agents)
     shares = share_out(args.vmap, [len(bucket) for bucket in buckets])
     if unused := sum(len(bucket) for bucket, count in zip(buckets, shares, strict=True) if not count):
@@ -110,7 +110,8 @@ def run_bucket(
         scenarios, max_agents=max_agents, observed_pieces=None, agent_paths=rollout.requires_paths
     )
     build_seconds = time.perf_counter() - begin
-    episodes = sample_episodes(host, count, rollout.config.horizon, seed)
+    replayed = rollout.policy.replays_log
+    episodes = sample_episodes(host, count, rollout.config.horizon, seed, replayed=replayed)
     bank = rollout.put(host.bank)
     begin = time.perf_counter()
     result = jax.block_until_ready(rollout(bank, episodes, weights, seed))
@@ -136,12 +137,13 @@ def run_bucket(
     )
 
 
-def load(store: Path | None, split: str | None) -> tuple[list[Scenario], list[str]]:
+def load(store: Path | None, split: str | None, *, replayed: bool = True) -> tuple[list[Scenario], list[str]]:
     """The scenarios to simulate, and notes about those that were left out.
 
     Args:
         store: folder of a store; None makes embedded synthetic logs.
         split: of the store; None takes all.
+        replayed: whether to leave out scenarios whose egos are logged at a single step.
 
     Raises:
         PerlsimError: a split without a store, an unknown split, a selection without any ego.
@@ -168,7 +170,8 @@ def load(store: Path | None, split: str | None) -> tuple[list[Scenario], list[st
         notes.append(f"{MAX_SCENARIOS} of {len(with_ego)} scenarios used, evenly spread over the store")
         with_ego = [with_ego[i] for i in np.linspace(0, len(with_ego) - 1, MAX_SCENARIOS).astype(int)]
     scenarios = [opened[number] for number in with_ego]
-    driven = [scenario for scenario in scenarios if scenario.tracks.valid[scenario.ego.idx].sum() > 1]
+    least = 2 if replayed else 1
+    driven = [scenario for scenario in scenarios if scenario.tracks.valid[scenario.ego.idx].sum() >= least]
     if still := len(scenarios) - len(driven):
         notes.append(
             f"{still} scenarios left out: their egos are logged at a single step, nothing can be replayed"

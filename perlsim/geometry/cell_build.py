@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import shapely
@@ -249,7 +250,7 @@ def _side_of_cells(cells: Cells, edges: np.ndarray, lanes: np.ndarray) -> tuple[
 
 def _side_of_nearest(points: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Whether each point lies left of its nearest edge, and that edge's height [m]."""
-    shapes = shapely.linestrings(edges[:, :4].reshape(-1, 2, 2))
+    shapes: Any = shapely.linestrings(edges[:, :4].reshape(-1, 2, 2))
     tree = shapely.STRtree(shapes)
     geometry = shapely.points(points)
     nearest = tree.nearest(geometry)
@@ -302,15 +303,14 @@ def join_tables(parts: list[Cells], capacity: int) -> CellTable:
         blocks.append(packed)
     # Ordinary finite numbers in the padding: it is masked, but 0 · NaN would not be.
     blocks.append(np.zeros((capacity // BLOCK, parts[0].segments.shape[1], BLOCK), np.float32))
-    return CellTable(
-        origin=np.stack([part.grid.origin for part in parts]).astype(np.float32),
-        num_cells=np.stack([part.grid.shape for part in parts]).astype(np.int32),
-        first_cell=np.asarray(first_cell, np.int32),
-        index=np.concatenate(index).astype(np.int32),
-        segments=np.concatenate(blocks),
-        cell_size=parts[0].grid.size,
-        capacity=capacity,
-    )
+    arrays: dict[str, Any] = {
+        "origin": np.stack([part.grid.origin for part in parts]).astype(np.float32),
+        "num_cells": np.stack([part.grid.shape for part in parts]).astype(np.int32),
+        "first_cell": np.asarray(first_cell, np.int32),
+        "index": np.concatenate(index).astype(np.int32),
+        "segments": np.concatenate(blocks),
+    }
+    return CellTable(**arrays, cell_size=parts[0].grid.size, capacity=capacity)
 
 
 def _in_blocks(cells: Cells) -> tuple[np.ndarray, np.ndarray]:

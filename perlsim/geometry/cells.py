@@ -75,7 +75,7 @@ class Cell(NamedTuple):
     """What a lookup returns: the cell's first block in its table, its number of segments, and its flags."""
 
     first: jax.Array
-    count: jax.Array
+    size: jax.Array
     flags: jax.Array
     level_height: jax.Array
 
@@ -104,7 +104,7 @@ def segments_of_cell(table: CellTable, cell: Cell) -> Segments:
     start = (cell.first, jnp.int32(0), jnp.int32(0))
     segments = lax.dynamic_slice(table.segments, start, (blocks, *table.segments.shape[1:]))
     rank = jnp.arange(table.capacity, dtype=jnp.int32).reshape(blocks, BLOCK)
-    return Segments(segments.transpose(1, 0, 2), rank < cell.count)
+    return Segments(segments.transpose(1, 0, 2), rank < cell.size)
 
 
 def nearest_on_segment(x, y, columns) -> tuple[jax.Array, jax.Array]:

@@ -11,7 +11,7 @@ tables mark them. Plans are made in the ego frame (`Plan.ahead`); the simulator 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 
@@ -28,9 +28,15 @@ class PrivilegedView(NamedTuple):
 
 
 class Policy(Protocol):
-    """See the module."""
+    """See the module.
 
-    privileged: bool
+    Attributes:
+        privileged: whether it sees everything.
+        replays_log: whether the ego's log has to go on after the start of an episode.
+    """
+
+    privileged: ClassVar[bool]
+    replays_log: ClassVar[bool]
 
     def init(self, scene: Scene, start: jax.Array, key: jax.Array) -> Any:
         """Memory at the start of an episode."""

@@ -33,6 +33,7 @@ class LogReplay:
 
     catch_up: float = 0.5
     privileged: ClassVar[bool] = True
+    replays_log: ClassVar[bool] = True
 
     def init(self, scene: Scene, start: jax.Array, key: jax.Array) -> tuple[()]:
         """No memory."""
@@ -81,6 +82,7 @@ class ConstantVelocity:
     """Goes straight on at the speed it has."""
 
     privileged: ClassVar[bool] = True
+    replays_log: ClassVar[bool] = False
 
     def init(self, scene: Scene, start: jax.Array, key: jax.Array) -> jax.Array:
         """The speed at the start [m/s]."""

@@ -18,7 +18,6 @@ from perlsim.geometry.numerics import safe_arctan2, to_frame
 from perlsim.sim.types import ControlMemory, Plan, Pose
 from perlsim.sim.vehicle import Controls
 
-
 # Bits that hold a point's number on a path: paths have at most 64 points.
 _RANK_BITS = 6
 # Places so far off the path are never reached.

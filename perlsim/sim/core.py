@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from perlsim.bank import COS, PATH_SPACING, SIN, STEP, VALID, VX, VY, X, Y, Z, Scene
+from perlsim.bank import COS, PATH_SPACING, SIN, STEP, VALID, VX, VY, Scene, X, Y, Z
 from perlsim.geometry.boxes import Box, box_gap
 from perlsim.geometry.cells import LEVEL_HEIGHT
 from perlsim.geometry.numerics import safe_norm, wrap_angle
@@ -51,7 +51,7 @@ def ego_vehicle(config: SimConfig, scene: Scene) -> Vehicle:
     if config.vehicle == "carla":
         return carla_vehicle()
     chassis = scene.bank.chassis[scene.idx]
-    return logged_vehicle(chassis[0], chassis[1])
+    return logged_vehicle(chassis[0], chassis[1], chassis[2])
 
 
 def logged_pose(scene: Scene, step: jax.Array) -> Pose:

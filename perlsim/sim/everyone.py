@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from perlsim.bank import COS, SIN, VALID, VX, VY, X, Y, Z, Scene
+from perlsim.bank import COS, SIN, VALID, VX, VY, Scene, X, Y, Z
 from perlsim.geometry.boxes import Box
 from perlsim.sim.kernels import apart
 from perlsim.sim.outcomes import (

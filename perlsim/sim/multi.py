@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from perlsim.bank import COS, SIN, STEP, VALID, X, Y, Z, Scene
+from perlsim.bank import COS, SIN, STEP, VALID, Scene, X, Y, Z
 from perlsim.geometry.numerics import wrap_angle
 from perlsim.sim.core import logged_past
 from perlsim.sim.everyone import everyone_outcome, pose_of

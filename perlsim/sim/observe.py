@@ -30,10 +30,10 @@ from perlsim.bank import (
     VALID,
     VX,
     VY,
+    Scene,
     X,
     Y,
     Z,
-    Scene,
 )
 from perlsim.geometry.boxes import corners, segment_touches_box
 from perlsim.geometry.cells import (

@@ -27,8 +27,8 @@ from perlsim.bank import (
     VALID,
     VX,
     VY,
-    Z,
     Scene,
+    Z,
 )
 from perlsim.geometry.boxes import Box, box_gap, corners, segment_touches_box
 from perlsim.geometry.cells import (

@@ -49,6 +49,11 @@ class RewardWeights(NamedTuple):
     only_at_fault: jax.Array | float = 0.0
     ends_on: jax.Array | int = int(Event.COLLISION)
 
+    def typed(self) -> RewardWeights:
+        """The same numbers as float32 arrays, ``ends_on`` as int32."""
+        arrays = {name: jnp.asarray(value, jnp.float32) for name, value in self._asdict().items()}
+        return RewardWeights(**arrays | {"ends_on": jnp.asarray(self.ends_on, jnp.int32)})
+
 
 # PerlAD's horizon is 20 steps and its top speed 12 m/s: progress sums to at most 1, distance is a mean.
 _HORIZON, _TOP_SPEED = 20, 12.0

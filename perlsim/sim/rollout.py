@@ -34,9 +34,9 @@ class Episodes(NamedTuple):
     The number keys the episode's randomness, so that results do not depend on the batch it is run in.
     """
 
-    scenario_idx: jax.Array
-    start: jax.Array
-    number: jax.Array
+    scenario_idx: jax.Array | np.ndarray
+    start: jax.Array | np.ndarray
+    number: jax.Array | np.ndarray
 
 
 class Result(NamedTuple):
@@ -92,16 +92,26 @@ class RolloutConfig:
     chunk: int | None = None
 
 
-def sample_episodes(host: HostBank, count: int, horizon: int, seed: int) -> Episodes:
+def sample_episodes(
+    host: HostBank, count: int, horizon: int, seed: int, *, replayed: bool = True
+) -> Episodes:
     """Episodes spread evenly over the scenarios of a bank, from random steps with the ego in the log.
 
+    Args:
+        host: the bank.
+        count: number of episodes.
+        horizon: steps that an episode should have, where the log is long enough.
+        seed: of the draw.
+        replayed: whether the ego's log has to go on after the start; without, scenes are used too whose ego
+            is known at one step only (CommonRoad's planning problems).
+
     Raises:
-        PerlsimError: where no scenario has an ego.
+        PerlsimError: where no scenario has a usable ego.
     """
     bank = host.bank
-    usable = np.flatnonzero(
-        np.asarray(bank.has_ego) & (np.asarray(host.last_steps) > np.asarray(host.first_steps))
-    )
+    first, last = np.asarray(host.first_steps), np.asarray(host.last_steps)
+    goes_on = last > first if replayed else np.asarray(bank.num_steps) - 1 > first
+    usable = np.flatnonzero(np.asarray(bank.has_ego) & goes_on)
     if not len(usable):
         raise PerlsimError(
             "no scenario has an ego to simulate",
@@ -109,7 +119,7 @@ def sample_episodes(host: HostBank, count: int, horizon: int, seed: int) -> Epis
         )
     random = np.random.default_rng(seed)
     scenario = random.permutation(np.resize(usable, count))
-    first, last = np.asarray(host.first_steps)[scenario], np.asarray(host.last_steps)[scenario]
+    first, last = first[scenario], last[scenario]
     span = np.maximum(last - horizon - first, 0) + 1
     start = first + (random.random(count) * span).astype(np.int64)
     # A start must be a step with a valid ego: else the first such step.
@@ -249,7 +259,7 @@ class Rollout:
         # Episodes are spread over devices: threads inside an operation would only wait for each other.
         options = {"xla_cpu_multi_thread_eigen": False} if self.devices[0].platform == "cpu" else None
         self._run = jax.jit(partial(_sharded, config, self.mesh), compiler_options=options)
-        self._agents, self._policy = agents, policy
+        self.agents, self.policy = agents, policy
 
     def put(self, bank: ScenarioBank) -> ScenarioBank:
         """The bank, copied to every device."""
@@ -275,33 +285,30 @@ class Rollout:
                 field="agents",
                 remedy="build the bank with agent_paths=True",
             )
-        # Of one type each: a number of Python and an array would be two programs.
-        kinds = [np.int32 if name == "ends_on" else np.float32 for name in weights._fields]
-        weights = RewardWeights(
-            *(np.asarray(value, kind) for value, kind in zip(weights, kinds, strict=True))
-        )
+        # Numbers of one type, whether given as Python's or as arrays, share one compiled program.
+        weights = weights.typed()
         count = len(episodes.scenario_idx)
         multiple = len(self.devices) * chunk_size(self.config, count, len(self.devices))
         padding = -count % multiple
         padded = Episodes(
             *(np.concatenate([part, np.resize(part, padding)]) for part in map(np.asarray, episodes))
         )
-        result = self._run(self._agents, self._policy, weights, bank, padded, jax.random.key(seed))
+        result = self._run(self.agents, self.policy, weights, bank, padded, jax.random.key(seed))
         return jax.tree.map(lambda leaf: leaf[:count], result)
 
     def lower(self, bank: ScenarioBank, episodes: Episodes, weights: RewardWeights):
         """The lowered program, for its cost and memory analysis."""
-        return self._run.lower(self._agents, self._policy, weights, bank, episodes, jax.random.key(0))
+        return self._run.lower(self.agents, self.policy, weights, bank, episodes, jax.random.key(0))
 
     @property
     def requires_paths(self) -> bool:
         """Whether the agents need banks built with ``agent_paths=True``."""
-        return self._agents.requires_paths
+        return self.agents.requires_paths
 
     @property
     def num_traces(self) -> int:
         """How many programs have been compiled."""
-        return self._run._cache_size()
+        return self._run._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def chunk_size(config: RolloutConfig, count: int, num_devices: int) -> int:

@@ -71,9 +71,9 @@ def carla_vehicle() -> Vehicle:
     return Vehicle(CARLA_REAR_AXLE, CARLA_FRONT_AXLE + CARLA_REAR_AXLE, CARLA_STEERING_GAIN, carla=1.0)
 
 
-def logged_vehicle(wheelbase, rear_axle) -> Vehicle:
-    """A vehicle with the chassis of the log's ego [m] and linear pedals."""
-    return Vehicle(rear_axle, wheelbase, _CURVATURE_PER_STEER * wheelbase)
+def logged_vehicle(wheelbase, rear_axle, throttle_acceleration: jax.Array | float = 3.0) -> Vehicle:
+    """A vehicle with the chassis [m] and engine [m/s²] of the log's ego, and linear pedals."""
+    return Vehicle(rear_axle, wheelbase, _CURVATURE_PER_STEER * wheelbase, throttle_acceleration)
 
 
 class Controls(NamedTuple):

@@ -12,9 +12,10 @@ from made_scenes import CAR, line, mover, scene
 from test_rollout import moved
 
 from perlsim.bank import COS, SIN, VALID, Scene, X, Y
-from perlsim.bank_build import PIECE_REACH, PIECE_TOLERANCE, build_bank
+from perlsim.bank_build import build_bank
 from perlsim.geometry.numerics import wrap_angle
 from perlsim.readers.synthetic import generate
+from perlsim.road_tables import PIECE_REACH, PIECE_TOLERANCE
 from perlsim.sim.agents import LogAgents
 from perlsim.sim.core import SimConfig, init, logged_pose, step
 from perlsim.sim.observe import ObservationConfig, hidden, observe
