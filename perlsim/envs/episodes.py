@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 
 from perlsim.bank import VALID
-from perlsim.envs.functional import DrivingEnv, EnvParams, EnvState, select
+from perlsim.envs.functional import DrivingEnv, EnvParams, EnvState
 from perlsim.errors import PerlsimError
 
 # Means "draw it" among the scenarios and starts that a reset asks for.
@@ -35,9 +36,11 @@ class Episode(NamedTuple):
 
 def begin(env: DrivingEnv, episode: Episode, params: EnvParams) -> EnvState:
     """The state at the start of one episode."""
-    key = jax.random.fold_in(jax.random.key(episode.seed), episode.number)
-    chosen = env.begin(key, episode.scenario_idx, episode.start, params)
-    return select(episode.scenario_idx == DRAWN, env.draw(key, params), chosen)
+    seeded = jax.random.fold_in(jax.random.key(episode.seed), episode.number)
+    key, idx, start = env.draw(seeded, params)
+    idx = jnp.where(episode.scenario_idx == DRAWN, idx, episode.scenario_idx)
+    start = jnp.where(episode.start == DRAWN, start, episode.start)
+    return env.begin(key, idx, start, params)
 
 
 def chosen_of(

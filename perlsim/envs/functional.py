@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -169,7 +170,7 @@ class DrivingEnv:
 
     def reset(self, key: jax.Array, params: EnvParams) -> tuple[Observation, EnvState]:
         """The first observation and the state of an episode drawn with the key."""
-        state = self.draw(key, params)
+        state = self.begin(*self.draw(key, params), params)
         return self.observe(state, params), state
 
     def step(
@@ -207,18 +208,17 @@ class DrivingEnv:
             params: of the environment.
         """
         driven = self.drive(state, action, params)
-        following = select(driven.over, self.draw(key, params), driven.state)
+        following = select(driven.over, self.begin(*self.draw(key, params), params), driven.state)
         info = info_of(driven) | {"final_observation": self.observe(driven.state, params)}
         seen = self.observe(following, params)
         return seen, following, driven.reward, driven.terminated, driven.truncated, info
 
-    def draw(self, key: jax.Array, params: EnvParams) -> EnvState:
-        """The state of an episode drawn with the key."""
+    def draw(self, key: jax.Array, params: EnvParams) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Draws an episode: its key, scenario and first step of the log, as `begin` takes them."""
         scenario_key, start_key, key = jax.random.split(key, 3)
         idx = params.usable[jax.random.randint(scenario_key, (), 0, params.usable.shape[0])]
         first, last = params.first_start[idx], params.last_start[idx]
-        start = first + jax.random.randint(start_key, (), 0, last - first + 1)
-        return self.begin(key, idx, start, params)
+        return key, idx, first + jax.random.randint(start_key, (), 0, last - first + 1)
 
     def begin(self, key: jax.Array, scenario_idx: jax.Array, start: jax.Array, params: EnvParams) -> EnvState:
         """The state of an episode from a step of a log; from the ego's first, where it is not there yet."""
@@ -281,9 +281,21 @@ class DrivingEnv:
         return driven
 
 
+def on_data(function: Callable[..., jax.Array], *trees: Any) -> Any:
+    """Applies a function to the arrays of trees, to random keys as raw data (moving one is not using it)."""
+
+    def apply(*leaves):
+        if not jnp.issubdtype(leaves[0].dtype, jax.dtypes.prng_key):
+            return function(*leaves)
+        raw = function(*(jax.random.key_data(leaf) for leaf in leaves))
+        return jax.random.wrap_key_data(raw, impl=jax.random.key_impl(leaves[0]))
+
+    return jax.tree.map(apply, *trees)
+
+
 def select(condition: jax.Array, first: Any, second: Any) -> Any:
     """The first of two trees of arrays where the condition (a scalar) holds, else the second."""
-    return jax.tree.map(lambda one, other: jnp.where(condition, one, other), first, second)
+    return on_data(lambda one, other: jnp.where(condition, one, other), first, second)
 
 
 def start_info(state: EnvState) -> dict[str, jax.Array]:

@@ -15,7 +15,16 @@ from gymnasium.vector.utils import batch_space
 
 from perlsim.bank import HostBank
 from perlsim.envs.episodes import DRAWN, Episode, begin, chosen_of, flat_space
-from perlsim.envs.functional import DrivingEnv, EnvConfig, EnvParams, EnvState, info_of, select, start_info
+from perlsim.envs.functional import (
+    DrivingEnv,
+    EnvConfig,
+    EnvParams,
+    EnvState,
+    info_of,
+    on_data,
+    select,
+    start_info,
+)
 from perlsim.errors import PerlsimError
 
 # Episodes that are begun in one call of the compiled program, when others are over.
@@ -175,7 +184,7 @@ class PerlsimVectorEnv(gymnasium.vector.VectorEnv):
     def _replace_some(self, params: EnvParams, state: EnvState, episodes: Episode, indices: jax.Array):
         own = jax.tree.map(lambda leaf: jnp.asarray(leaf)[indices], episodes)
         fresh = self._begin_all(params, own)
-        state = jax.tree.map(lambda old, new: old.at[indices].set(new, mode="drop"), state, fresh)
+        state = on_data(lambda old, new: old.at[indices].set(new, mode="drop"), state, fresh)
         return state, *self._look_all(params, fresh)
 
 
