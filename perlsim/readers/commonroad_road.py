@@ -15,6 +15,7 @@ import shapely
 from perlsim.errors import FormatError
 from perlsim.geometry.drivable import edges_from_lanes
 from perlsim.geometry.polylines import wrap
+from perlsim.lights import LightProgramme
 from perlsim.readers.commonroad_xml import Element, number, place_of, points, references, value_of
 from perlsim.readers.fields import ODD_STATE
 from perlsim.readers.lane_rows import LaneRow, MarkingCollector, lane_graph, may_cross
@@ -304,13 +305,10 @@ class CommonRoadMap:
             duration = value_of(element, "duration", self._path)
             durations.append(0.0 if duration is None else duration)
             colours.append(_COLOURS.get(element.findtext("color") or "", ODD_STATE))
-        total = sum(durations)
-        if total <= 0 or min(durations) < 0:
+        if sum(durations) <= 0 or min(durations) < 0:
             raise FormatError("expected positive durations", file=self._path, field=place_of(light))
         offset = value_of(cycle, "timeOffset", self._path) or 0.0
-        phase = (first_step + np.arange(num_steps) - offset) % total
-        element = np.searchsorted(np.cumsum(durations), phase, side="right")
-        return np.array(colours, np.int8)[np.minimum(element, len(colours) - 1)]
+        return LightProgramme(colours, durations, offset).at(first_step + np.arange(num_steps))
 
 
 def _area(row: LaneRow) -> shapely.Geometry:
