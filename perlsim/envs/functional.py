@@ -146,7 +146,7 @@ class DrivingEnv:
             noise: of perception.
 
         Raises:
-            PerlsimError: an unknown reward; no scenario has an ego to drive.
+            PerlsimError: an unknown reward; no scenario has an ego to drive; no paths for agents that need them.
         """
         first, last = np.asarray(host.first_steps), np.asarray(host.last_steps)
         usable = np.flatnonzero(np.asarray(host.bank.has_ego) & (last > first))
@@ -155,13 +155,16 @@ class DrivingEnv:
                 "no scenario has an ego that drives",
                 remedy="choose one with --ego at import, or take scenarios that have one",
             )
+        if agents.requires_paths and not host.bank.has_agent_paths:
+            raise PerlsimError(
+                "the bank has no paths for road users that react", remedy="build it with agent_paths=True"
+            )
         named = reward_of(weights) if isinstance(weights, str) else weights
-        numbers = RewardWeights(*(_number(value) for value in named))
         params = EnvParams(
             bank=host.bank,
             agents=agents,
-            weights=numbers,
-            noise=jax.tree.map(_number, noise),
+            weights=named.typed(),
+            noise=jax.tree.map(jnp.float32, noise),
             usable=jnp.asarray(usable, jnp.int32),
             first_start=jnp.asarray(first, jnp.int32),
             last_start=jnp.asarray(np.maximum(last - self.config.horizon, first), jnp.int32),
@@ -314,9 +317,3 @@ def info_of(driven: Driven) -> dict[str, jax.Array]:
         "progress": driven.progress,
         "log_distance": driven.log_distance,
     }
-
-
-def _number(value: Any) -> jax.Array:
-    """A number as an array of a definite type: one of Python's own would make a second trace."""
-    array = np.asarray(value)
-    return jnp.asarray(array, jnp.int32 if np.issubdtype(array.dtype, np.integer) else jnp.float32)

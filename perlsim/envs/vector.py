@@ -220,8 +220,9 @@ def make(
     from perlsim.sim.agents import agents_of
 
     scenarios, _ = load(None if store is None else Path(store), split)
-    host = build_bank(scenarios, max_agents=max_agents)
-    return PerlsimVectorEnv(num_envs, host, config, agents=agents_of(agents), weights=reward, **params)
+    model = agents_of(agents)
+    host = build_bank(scenarios, max_agents=max_agents, agent_paths=model.requires_paths)
+    return PerlsimVectorEnv(num_envs, host, config, agents=model, weights=reward, **params)
 
 
 def _with_masks(infos: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from perlsim.envs.single import PerlsimEnv
 from perlsim.envs.vector import PerlsimVectorEnv, make
 from perlsim.errors import PerlsimError
 from perlsim.readers.synthetic import generate
-from perlsim.sim.noise import PerceptionNoise
 from perlsim.sim.observe import ObservationConfig
 
 CONFIG = EnvConfig(horizon=8, steps_per_action=2, observation=ObservationConfig(num_agents=4, history=1))
@@ -30,12 +29,12 @@ def host():
 
 @pytest.fixture(scope="module")
 def single():
-    return PerlsimEnv(host(), CONFIG, noise=PerceptionNoise(position=0.2, misses=0.1))
+    return PerlsimEnv(host(), CONFIG)
 
 
 @pytest.fixture(scope="module")
 def vector():
-    return PerlsimVectorEnv(NUM_ENVS, host(), CONFIG, noise=PerceptionNoise(position=0.2, misses=0.1))
+    return PerlsimVectorEnv(NUM_ENVS, host(), CONFIG)
 
 
 class Shared(gymnasium.Wrapper):

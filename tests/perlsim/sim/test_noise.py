@@ -141,23 +141,25 @@ def look_all(config, noise, bank, numbers, steps):
     return jax.vmap(look)(numbers, steps)
 
 
-def looks(numbers, steps, noise=NOISE, config=CONFIG):
-    numbers, steps = np.asarray(numbers, np.int32), np.asarray(steps, np.int32)
+def looks(*episodes, noise=NOISE, config=CONFIG):
+    """What is seen in episodes of a number at a step; five at a time, so that it is one program."""
+    numbers, steps = np.resize(np.array(episodes, np.int32), (5, 2)).T
     return jax.tree.map(np.asarray, look_all(config, noise, host().bank, numbers, steps))
 
 
 def test_errors_depend_on_episode_and_step_and_not_on_the_batch():
-    batch = looks([0, 1, 2, 0, 1], [9, 9, 9, 9, 10])
-    alone = looks([2], [9])
-    jax.tree.map(lambda many, one: np.testing.assert_allclose(many[2], one[0], atol=1e-5), batch, alone)
+    batch = looks((0, 9), (1, 9), (2, 9), (0, 9), (1, 10))
+    others = looks((2, 9), (7, 3), (8, 9))
+    jax.tree.map(lambda one, other: np.testing.assert_array_equal(one[2], other[0]), batch, others)
     jax.tree.map(lambda leaf: np.testing.assert_array_equal(leaf[0], leaf[3]), batch)
     assert not np.array_equal(batch.agents[0], batch.agents[1])
-    errors = [batch.agents[k] - looks([0], [step], None).agents[0] for k, step in ((1, 9), (4, 10))]
+    exact = looks((1, 9), (1, 10), noise=None)
+    errors = batch.agents[1] - exact.agents[0], batch.agents[4] - exact.agents[1]
     assert abs(errors[0] - errors[1]).max() > 0.1
 
 
 def test_without_noise_observations_are_exact_and_with_it_only_road_users_differ():
-    exact, noisy = looks([0], [9], None), looks([0], [9])
+    exact, noisy = looks((0, 9), noise=None), looks((0, 9))
     here = Scene(jax.device_put(host().bank), jnp.int32(0))
     sim = SimConfig(past_steps=CONFIG.past_steps)
     state = init(sim, LogAgents(), here, jnp.int32(9), jax.random.key(4))
@@ -172,7 +174,7 @@ def test_without_noise_observations_are_exact_and_with_it_only_road_users_differ
 
 def test_late_road_users_are_where_they_were():
     latency, now = 3, 12
-    late = looks([0], [now], None, dataclasses.replace(CONFIG, latency=latency))
+    late = looks((0, now), noise=None, config=dataclasses.replace(CONFIG, latency=latency))
     scenario = next(iter(generate(1, 3, ["roundabout"], duration=3.0)))
     tracks, ego = scenario.tracks, scenario.ego.idx
     heading = tracks.heading[ego, now]
