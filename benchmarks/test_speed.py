@@ -62,7 +62,7 @@ def test_log_agents_with_all_outcomes_of_the_ego(benchmark, record, scenarios):
 
 
 def test_log_agents_with_outcomes_of_everyone(benchmark, record, scenarios):
-    rollout_speed(benchmark, record, scenarios, 3e5, horizon=40, outcomes_for="all", chunk=32)
+    rollout_speed(benchmark, record, scenarios, 3e5, horizon=40, outcomes_for="all")
 
 
 def test_idm_agents(benchmark, record, scenarios):

@@ -19,6 +19,8 @@ MARGIN = 30.0
 # Straight extension of paths and routes [m], so that a plan never runs off them.
 EXTENSION = 60
 DEFAULT_LINE_HALF_WIDTH = 1.75
+# A log whose ego drove less than this [m] has no goal to reach.
+LEAST_DRIVEN = 5.0
 # Acceleration at full throttle [m/s²], and the throttle that controllers allow themselves. An ego that
 # accelerated faster in its log gets an engine that can.
 THROTTLE_ACCELERATION, FULL_THROTTLE = 3.0, 0.75
@@ -77,7 +79,7 @@ def build_bank(
         _extent(scenario, track, path, everyone=outcomes_for == "all")
         for scenario, track, path in zip(scenarios, tracks, paths, strict=True)
     ]
-    tables, overflow = road_tables(scenarios, extents, reach)
+    tables, overflow = road_tables(scenarios, extents, reach, everyone=outcomes_for == "all")
     tables |= piece_tables(scenarios, extents, observed_pieces)
     stop_lines, light_state = _stop_lines(scenarios, tracks, steps)
     valid = np.concatenate([track.rows[:, 7].ravel() for track in tracks]).sum()
@@ -222,7 +224,7 @@ class _Paths:
         self.arc = np.maximum.accumulate(project(self.driven, place).arc)
         route = scenario.route.points[:, :2].astype(np.float64)
         self.route = _extended(route, None) if len(route) > 1 else self.driven
-        self.goal_arc = project(self.route, place[-1:]).arc[0] if self.arc[-1] > 1.0 else np.inf
+        self.goal_arc = project(self.route, place[-1:]).arc[0] if self.arc[-1] > LEAST_DRIVEN else np.inf
 
 
 def _thinned(place: np.ndarray) -> np.ndarray:

@@ -10,6 +10,8 @@ import shapely
 
 from perlsim.geometry.cells import (
     BLOCK,
+    FLAG_SHIFT,
+    HEIGHT_SHIFT,
     INSIDE_LOWER,
     INSIDE_UPPER,
     LEVEL_HEIGHT,
@@ -25,8 +27,8 @@ SIMPLIFY_TOLERANCE = 0.008
 _CLIMB = 0.5
 # A cell also holds what passes this close by [m], so that rounding cannot lose an edge on a cell's border.
 _BORDER = 0.02
-# Level-height entry [cm] of cells with one level.
-_ONE_LEVEL = 10**7
+# Level-height entry [dm] of cells with one level.
+_ONE_LEVEL = 2**15 - 1
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,13 @@ class Grid:
 
 @dataclass(frozen=True)
 class Cells:
-    """One scenario's part of a table: ``index`` int64 ``[C, 4]`` as in `CellTable`, with the first segment in place
-    of the first block, and ``segments`` ``[N, F]``."""
+    """One scenario's part of a table.
+
+    Attributes:
+        grid: the cells.
+        index: int64 ``[C, 4]``: first segment, number of segments, flags, height that divides the levels [dm].
+        segments: float32 ``[N, F]``, cell after cell.
+    """
 
     grid: Grid
     index: np.ndarray
@@ -164,7 +171,7 @@ def fill_cells(
 
 
 def _near_cells(grid: Grid, segments: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of cells and segments not farther from each other than ``reach`` [m] along either axis."""
+    """Pairs of cells and segments of which some points may be within ``reach`` [m] of each other."""
     low = np.minimum(segments[:, :2], segments[:, 2:4]) - reach
     high = np.maximum(segments[:, :2], segments[:, 2:4]) + reach
     first = np.maximum(np.floor((low - grid.origin) / grid.size).astype(np.int64), 0)
@@ -184,7 +191,10 @@ def _near_cells(grid: Grid, segments: np.ndarray, reach: float) -> tuple[np.ndar
     centre_y = grid.origin[1] + (row + 0.5) * grid.size
     aside = centre_x * normal[segment, 0] + centre_y * normal[segment, 1] - along_normal[segment]
     near = np.abs(aside) <= half * np.abs(normal).sum(1)[segment]
-    return (column * grid.shape[1] + row)[near], segment[near]
+    cell, segment = (column * grid.shape[1] + row)[near], segment[near]
+    # And of those the ones within reach as the crow flies.
+    near = _distance(grid.centres()[cell], segments[segment]) <= reach + grid.size * np.sqrt(0.5)
+    return cell[near], segment[near]
 
 
 def _distance(points: np.ndarray, segments: np.ndarray) -> np.ndarray:
@@ -193,6 +203,47 @@ def _distance(points: np.ndarray, segments: np.ndarray) -> np.ndarray:
     offset = points - segments[:, :2]
     share = np.clip((offset * chord).sum(1) / np.maximum((chord**2).sum(1), 1e-12), 0, 1)[:, None]
     return np.hypot(*(offset - share * chord).T)
+
+
+def limit_cells(cells: Cells, capacity: int) -> Cells:
+    """Leaves the first ``capacity`` segments of each cell, and sets the `OVERFLOW` bit where it had more."""
+    count = cells.index[:, 1]
+    rank = np.arange(len(cells.segments)) - np.repeat(np.cumsum(count) - count, count)
+    index = cells.index.copy()
+    index[:, 2] |= np.where(count > capacity, OVERFLOW, 0)
+    index[:, 1] = np.minimum(count, capacity)
+    index[:, 0] = np.cumsum(index[:, 1]) - index[:, 1]
+    return Cells(cells.grid, index, cells.segments[rank < capacity])
+
+
+def thin_covered(cells: Cells, covering: np.ndarray) -> Cells:
+    """Leaves one segment in each cell that one covers, for lookups that ask no more than whether one does.
+
+    Args:
+        cells: the cells.
+        covering: m for each segment of ``cells`` ``[N]``: it covers every point of a cell whose centre is that
+            near to it; 0 for those that cover nothing.
+
+    Returns:
+        The cells, those with a covering segment left with the nearest such.
+    """
+    count = cells.index[:, 1]
+    cell = np.repeat(np.arange(len(count)), count)
+    columns = cells.segments.astype(np.float64)
+    middle, half = columns[:, :2], columns[:, 2:4] * columns[:, 4:5]
+    distance = _distance(cells.grid.centres()[cell], np.concatenate([middle - half, middle + half], 1))
+    covers = distance <= covering
+    order = np.lexsort((distance, ~covers, cell))
+    first = np.r_[True, cell[order][1:] != cell[order][:-1]]
+    chosen = np.zeros(len(cell), bool)
+    chosen[order[first]] = covers[order[first]]
+    covered = np.zeros(len(count), bool)
+    covered[cell[chosen]] = True
+    keep = chosen | ~covered[cell]
+    index = cells.index.copy()
+    index[:, 1] = np.bincount(cell[keep], minlength=len(count))
+    index[:, 0] = np.cumsum(index[:, 1]) - index[:, 1]
+    return Cells(cells.grid, index, cells.segments[keep])
 
 
 def mark_drivable(cells: Cells, edges: np.ndarray, lanes: np.ndarray) -> None:
@@ -218,7 +269,7 @@ def mark_drivable(cells: Cells, edges: np.ndarray, lanes: np.ndarray) -> None:
         both = INSIDE_LOWER | INSIDE_UPPER
         cells.index[cell, 2] = (cells.index[cell, 2] & ~both) | (both if inside else 0)
     for cell in np.flatnonzero(~single):
-        cells.index[cell, 3] = round(100 * (low[cell] + high[cell]) / 2)
+        cells.index[cell, 3] = round(np.clip(10 * (low[cell] + high[cell]) / 2, -_ONE_LEVEL, _ONE_LEVEL))
         inside_low = _side_at(centres[cell], low[cell], edges)
         inside_high = _side_at(centres[cell], high[cell], edges)
         cells.index[cell, 2] |= INSIDE_LOWER * inside_low | INSIDE_UPPER * inside_high
@@ -307,10 +358,16 @@ def join_tables(parts: list[Cells], capacity: int) -> CellTable:
         "origin": np.stack([part.grid.origin for part in parts]).astype(np.float32),
         "num_cells": np.stack([part.grid.shape for part in parts]).astype(np.int32),
         "first_cell": np.asarray(first_cell, np.int32),
-        "index": np.concatenate(index).astype(np.int32),
+        "index": _packed(np.concatenate(index)),
         "segments": np.concatenate(blocks),
     }
     return CellTable(**arrays, cell_size=parts[0].grid.size, capacity=capacity)
+
+
+def _packed(index: np.ndarray) -> np.ndarray:
+    """The index as `CellTable` holds it: two words for a cell, since a lookup pays for each."""
+    word = index[:, 1] | index[:, 2] << FLAG_SHIFT | index[:, 3] << HEIGHT_SHIFT
+    return np.stack([index[:, 0], word], 1).astype(np.int32)
 
 
 def _in_blocks(cells: Cells) -> tuple[np.ndarray, np.ndarray]:

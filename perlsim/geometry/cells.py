@@ -32,6 +32,8 @@ INSIDE_LOWER = 1
 INSIDE_UPPER = 2
 OVERFLOW = 4
 OUTSIDE_GRID = 8
+# Where flags and height stand in the second word of the index.
+FLAG_SHIFT, HEIGHT_SHIFT = 8, 16
 
 # Of two equally near segments the one whose line is farther must win, by more than float32 rounds at 1 km from the
 # origin: share of the squared distance to the line that is taken off. Errs by 0.5 mm a metre.
@@ -55,8 +57,8 @@ class CellTable:
         origin: ``[S, 2]`` m, lower corner of each grid.
         num_cells: int32 ``[S, 2]``, cells along x and y.
         first_cell: int32 ``[S]``, row of each grid's cell (0, 0) in ``index``; rows run along y first.
-        index: int32 ``[C, 4]``: first block, number of segments, flags, height that divides the levels [cm].
-            Row 0 stands for everywhere outside the grids.
+        index: int32 ``[C, 2]``: first block; number of segments (8 bits), flags (8 bits), height that divides the
+            levels [dm] (16 bits). Row 0 stands for everywhere outside the grids.
         segments: float32 ``[N, F, BLOCK]``, padded so that a full read stays in range.
         cell_size: m (static).
         capacity: most segments of a cell, a multiple of `BLOCK` (static).
@@ -88,7 +90,9 @@ def lookup(table: CellTable, scenario_idx: jax.Array, x: jax.Array, y: jax.Array
     inside = (column >= 0) & (column < count[0]) & (row >= 0) & (row < count[1])
     cell = table.first_cell[scenario_idx] + column.astype(jnp.int32) * count[1] + row.astype(jnp.int32)
     entry = table.index[jnp.where(inside, cell, 0)]
-    return Cell(entry[0], entry[1], entry[2], entry[3].astype(jnp.float32) * 0.01)
+    word = entry[1]
+    height = jnp.right_shift(word, HEIGHT_SHIFT).astype(jnp.float32) * 0.1
+    return Cell(entry[0], word & 0xFF, jnp.right_shift(word, FLAG_SHIFT) & 0xFF, height)
 
 
 class Segments(NamedTuple):

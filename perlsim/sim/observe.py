@@ -47,6 +47,7 @@ from perlsim.geometry.cells import (
     CellTable,
     lookup,
     segments_of_cell,
+    sort_key,
 )
 from perlsim.geometry.numerics import rotate, to_frame
 from perlsim.sim.types import Pose, SimState
@@ -224,16 +225,13 @@ def _nearest_agents(config, scene: Scene, rows, pose: Pose, slot) -> tuple[jax.A
     seen = (rows[VALID] > 0) & (slots != slot) & (squared < config.radius**2)
     if config.occlusion:
         seen &= ~hidden(scene, rows, pose, slot)
-    key = jnp.where(seen, squared, _FAR + slots)
-    # Rank by counting: for tens of road users faster than a sort, and the same on every device.
-    earlier = (key[None, :] < key[:, None]) | (
-        (key[None, :] == key[:, None]) & (slots[None, :] < slots[:, None])
-    )
-    rank = earlier.sum(1)
+    # Rank by counting integers: for tens of road users faster than a sort, and the same on every device.
+    key = sort_key(jnp.where(seen, squared, _FAR), slots, (rows.shape[1] - 1).bit_length())
+    rank = (key[None, :] < key[:, None]).sum(1)
     count = min(config.num_agents, rows.shape[1])
-    chosen = (rank[None, :] == jnp.arange(count)[:, None]) @ slots.astype(jnp.float32)
-    idx = jnp.pad(chosen.astype(jnp.int32), (0, config.num_agents - count))
-    return idx, (key[idx] < _FAR) & (jnp.arange(config.num_agents) < count)
+    chosen = jnp.where(rank[None, :] == jnp.arange(count)[:, None], slots, 0).sum(1)
+    idx = jnp.pad(chosen, (0, config.num_agents - count))
+    return idx, seen[idx] & (jnp.arange(config.num_agents) < count)
 
 
 def _agents(config, rows, sizes, past, pose: Pose, idx, valid):

@@ -179,7 +179,9 @@ def test_numbers_that_are_not_finite_fail_the_command(monkeypatch, tmp_path, cap
             return carry, Plan.ahead(plan.path, plan.spacing, plan.target_speed * np.nan)
 
     monkeypatch.setattr("perlsim.policies.policy_of", lambda name: Nonsense())
-    monkeypatch.setattr(rollout_command, "load", lambda store, split, replayed: ([crashing(0), crashing(1)], []))
+    monkeypatch.setattr(
+        rollout_command, "load", lambda store, split, replayed: ([crashing(0), crashing(1)], [])
+    )
     path = tmp_path / "rollout.json"
     assert rollout_command.run(Rollout(vmap=4, horizon=5, json=path)) == 1
     doubt = json.loads(path.read_text())["doubts"]["NON_FINITE"]
