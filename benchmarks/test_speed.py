@@ -74,7 +74,7 @@ def test_observation_of_the_ego_at_every_step(benchmark, record, scenarios):
     host = build_bank(scenarios, max_agents=NUM_AGENTS)
     episodes = sample_episodes(host, NUM_ENVS, horizon, 0)
     episode = partial(observing_episode, observation, horizon, reward_of("perlad"))
-    run = Sharded(episode, host.bank, episodes, chunk=64 if jax.default_backend() == "cpu" else NUM_ENVS)
+    run = Sharded(episode, host.bank, episodes, chunk=128 if jax.default_backend() == "cpu" else NUM_ENVS)
     speed = NUM_ENVS * horizon / timed(benchmark, run)
     seen, _ = run()
     floats = sum(int(np.prod(part.shape[1:])) for part in seen if part.dtype == np.float32)
