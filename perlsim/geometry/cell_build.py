@@ -227,6 +227,8 @@ def thin_covered(cells: Cells, covering: np.ndarray) -> Cells:
     Returns:
         The cells, those with a covering segment left with the nearest such.
     """
+    if not len(cells.segments):
+        return cells
     count = cells.index[:, 1]
     cell = np.repeat(np.arange(len(count)), count)
     columns = cells.segments.astype(np.float64)
