@@ -6,7 +6,7 @@ and every feature of all agents is one vector. Agent slot 0 is the ego of the lo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -184,7 +184,7 @@ class Scene(NamedTuple):
 
 @dataclass(frozen=True)
 class HostBank:
-    """A bank with what only the host needs: names, origins and warnings.
+    """A bank with what only the host needs: names, origins, and where the ego is in the log.
 
     Attributes:
         bank: the arrays.
@@ -198,4 +198,3 @@ class HostBank:
     origins: object
     first_steps: object
     last_steps: object
-    notes: tuple[str, ...] = field(default=())

@@ -10,7 +10,7 @@ import numpy as np
 from perlsim.agent_paths import agent_paths_of, no_paths, stacked
 from perlsim.bank import LINE_HALF_WIDTH, PATH_SPACING, STEP, BankInfo, HostBank, ScenarioBank
 from perlsim.errors import PerlsimError
-from perlsim.geometry.polylines import arc_lengths, interpolate, project
+from perlsim.geometry.polylines import arc_lengths, interpolate, project, wrap
 from perlsim.road_tables import piece_tables, road_tables
 from perlsim.scenario import Scenario
 
@@ -74,12 +74,13 @@ def build_bank(
     tracks = [_Tracks(scenario, slots) for scenario in scenarios]
     paths = [_Paths(scenario, track) for scenario, track in zip(scenarios, tracks, strict=True)]
     steps = max(track.rows.shape[0] for track in tracks)
-    reach = max(track.reach(everyone=outcomes_for == "all") for track in tracks)
+    everyone = outcomes_for == "all"
+    reach = max(track.reach(everyone) for track in tracks)
     extents = [
-        _extent(scenario, track, path, everyone=outcomes_for == "all")
+        _extent(scenario, track, path, everyone)
         for scenario, track, path in zip(scenarios, tracks, paths, strict=True)
     ]
-    tables, overflow = road_tables(scenarios, extents, reach, everyone=outcomes_for == "all")
+    tables, overflow = road_tables(scenarios, extents, reach, everyone)
     tables |= piece_tables(scenarios, extents, observed_pieces)
     stop_lines, light_state = _stop_lines(scenarios, tracks, steps)
     valid = np.concatenate([track.rows[:, 7].ravel() for track in tracks]).sum()
@@ -194,7 +195,7 @@ def _resampled(scenario: Scenario):
     weight = share[None, :, None]
     position = tracks.position[:, low] * (1 - weight) + tracks.position[:, high] * weight
     velocity = tracks.velocity[:, low] * (1 - weight) + tracks.velocity[:, high] * weight
-    turn = np.mod(tracks.heading[:, high] - tracks.heading[:, low] + np.pi, 2 * np.pi) - np.pi
+    turn = wrap(tracks.heading[:, high] - tracks.heading[:, low])
     return (
         position,
         tracks.heading[:, low] + share * turn,

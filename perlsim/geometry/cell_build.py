@@ -162,11 +162,7 @@ def fill_cells(
     else:
         order = np.argsort(cell, kind="stable")
     cell, segment = cell[order], segment[order]
-    rank = np.arange(len(cell)) - np.repeat(np.cumsum(count) - count, count)
-    keep = rank < capacity
-    index[:, 2] = np.where(count > capacity, OVERFLOW, 0)
-    index[:, 1] = np.minimum(count, capacity)
-    index[:, 0] = np.cumsum(index[:, 1]) - index[:, 1]
+    index, keep = _limited(_with_counts(index, count), capacity)
     return Cells(grid, index, _by_middle(segments[segment[keep]]))
 
 
@@ -207,13 +203,25 @@ def _distance(points: np.ndarray, segments: np.ndarray) -> np.ndarray:
 
 def limit_cells(cells: Cells, capacity: int) -> Cells:
     """Leaves the first ``capacity`` segments of each cell, and sets the `OVERFLOW` bit where it had more."""
-    count = cells.index[:, 1]
-    rank = np.arange(len(cells.segments)) - np.repeat(np.cumsum(count) - count, count)
-    index = cells.index.copy()
-    index[:, 2] |= np.where(count > capacity, OVERFLOW, 0)
-    index[:, 1] = np.minimum(count, capacity)
-    index[:, 0] = np.cumsum(index[:, 1]) - index[:, 1]
-    return Cells(cells.grid, index, cells.segments[rank < capacity])
+    index, keep = _limited(cells.index, capacity)
+    return Cells(cells.grid, index, cells.segments[keep])
+
+
+def _limited(index: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray]:
+    """The index of cells cut to ``capacity``, and which of their segments are left, bool ``[N]``."""
+    count = index[:, 1]
+    rank = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    limited = _with_counts(index, np.minimum(count, capacity))
+    limited[:, 2] |= np.where(count > capacity, OVERFLOW, 0)
+    return limited, rank < capacity
+
+
+def _with_counts(index: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """A copy of an index whose cells hold ``count`` segments each, one cell after the other."""
+    changed = index.copy()
+    changed[:, 1] = count
+    changed[:, 0] = np.cumsum(count) - count
+    return changed
 
 
 def thin_covered(cells: Cells, covering: np.ndarray) -> Cells:
@@ -222,7 +230,7 @@ def thin_covered(cells: Cells, covering: np.ndarray) -> Cells:
     Args:
         cells: the cells.
         covering: m for each segment of ``cells`` ``[N]``: it covers every point of a cell whose centre is that
-            near to it; 0 for those that cover nothing.
+            near to it; negative for those that cover nothing.
 
     Returns:
         The cells, those with a covering segment left with the nearest such.
@@ -242,9 +250,7 @@ def thin_covered(cells: Cells, covering: np.ndarray) -> Cells:
     covered = np.zeros(len(count), bool)
     covered[cell[chosen]] = True
     keep = chosen | ~covered[cell]
-    index = cells.index.copy()
-    index[:, 1] = np.bincount(cell[keep], minlength=len(count))
-    index[:, 0] = np.cumsum(index[:, 1]) - index[:, 1]
+    index = _with_counts(cells.index, np.bincount(cell[keep], minlength=len(count)))
     return Cells(cells.grid, index, cells.segments[keep])
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from perlsim.geometry.polylines import wrap
 from perlsim.scenario import Scenario
 
 MIN_SPEED = 2.0  # m/s, below which direction and relative speed say little
@@ -97,6 +98,6 @@ def _motion_errors(scenario: Scenario) -> tuple[float, float]:
         return float("nan"), float("nan")
     direction = np.arctan2(motion[use, 1], motion[use, 0])
     turned = tracks.heading[ego, 1:-1][use] - direction
-    heading_error = np.median(np.abs((turned + np.pi) % (2 * np.pi) - np.pi))
+    heading_error = np.median(np.abs(wrap(turned)))
     logged = np.hypot(*tracks.velocity[ego, 1:-1][use].astype(np.float64).T)
     return float(heading_error), float(np.median(np.abs(logged - speed[use]) / speed[use]))

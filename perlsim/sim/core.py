@@ -10,12 +10,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from perlsim.bank import COS, PATH_SPACING, SIN, STEP, VALID, VX, VY, Scene, X, Y, Z
-from perlsim.geometry.boxes import Box, box_gap
-from perlsim.geometry.cells import LEVEL_HEIGHT
+from perlsim.geometry.boxes import Box
 from perlsim.geometry.numerics import safe_norm, wrap_angle
 from perlsim.sim.agents import AgentModel, EgoFuture
 from perlsim.sim.control import control, controller_of, point_on_path, project_on_path
-from perlsim.sim.outcomes import bits, contact_outcome, road_outcome, stop_line_events
+from perlsim.sim.outcomes import bits, contact_outcome, overlapping, road_outcome, stop_line_events
 from perlsim.sim.types import TERMINAL, Event, Outcome, Plan, Pose, SimState, has
 from perlsim.sim.vehicle import PHYSICS_STEP, Vehicle, carla_vehicle, drive, logged_vehicle
 
@@ -77,9 +76,7 @@ def init(config: SimConfig, agents: AgentModel, scene: Scene, start: jax.Array, 
     rows = scene.agents_at(start)
     sizes = scene.bank.boxes[scene.idx]
     own = Box(ego.x, ego.y, ego.cos, ego.sin, sizes[0, 0], sizes[1, 0])
-    slots = jnp.arange(rows.shape[1])
-    level = jnp.abs(rows[Z] - ego.z) < LEVEL_HEIGHT
-    overlaps = (box_gap(own, scene.agent_boxes(rows)) < 0) & (rows[VALID] > 0) & (slots != 0) & level
+    overlaps = overlapping(rows, scene.agent_boxes(rows), own, ego.z, 0)
     zero, nothing = jnp.float32(0.0), jnp.int32(0)
     return SimState(
         ego=ego,

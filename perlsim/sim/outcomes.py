@@ -188,13 +188,19 @@ def contact_outcome(
     own = Box(pose.x, pose.y, pose.cos, pose.sin, half_length, half_width)
     others = scene.agent_boxes(agents)
     slots = jnp.arange(agents.shape[1])
-    present = (agents[VALID] > 0) & (slots != slot) & (jnp.abs(agents[Z] - pose.z) < LEVEL_HEIGHT)
-    overlaps = present & (box_gap(own, others) < 0)
+    overlaps = overlapping(agents, others, own, pose.z, slot)
     new = overlaps & ~known
     at_fault = new & to_blame(own, pose, agents, others, exposed)
     each = contact_events(new, at_fault, scene.bank.boxes[scene.idx, 2])
     first = jnp.min(jnp.where(new, slots, agents.shape[1])).astype(jnp.int32)
     return Contact(overlaps, union(each), jnp.where(first < agents.shape[1], first, -1))
+
+
+def overlapping(agents: jax.Array, boxes: Box, own: Box, z: jax.Array, slot: jax.Array | int) -> jax.Array:
+    """Which road users ``[8, A]`` with these boxes a footprint at height z [m] overlaps, its own slot left out."""
+    slots = jnp.arange(agents.shape[1])
+    present = (agents[VALID] > 0) & (slots != slot) & (jnp.abs(agents[Z] - z) < LEVEL_HEIGHT)
+    return present & (box_gap(own, boxes) < 0)
 
 
 def contact_events(touched: jax.Array, at_fault: jax.Array, kind: jax.Array) -> jax.Array:
@@ -225,9 +231,8 @@ def first_contact(
 ) -> jax.Array:
     """Lowest slot that a footprint overlaps, or the number of slots where it overlaps none."""
     own = Box(pose.x, pose.y, pose.cos, pose.sin, half_length, half_width)
+    overlaps = overlapping(agents, scene.agent_boxes(agents), own, pose.z, slot)
     slots = jnp.arange(agents.shape[1], dtype=jnp.int32)
-    present = (agents[VALID] > 0) & (slots != slot) & (jnp.abs(agents[Z] - pose.z) < LEVEL_HEIGHT)
-    overlaps = present & (box_gap(own, scene.agent_boxes(agents)) < 0)
     return jnp.where(overlaps, slots, agents.shape[1]).min()
 
 
