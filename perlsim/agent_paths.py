@@ -30,7 +30,7 @@ from perlsim.bank import (
 )
 from perlsim.geometry.polylines import arc_lengths, interpolate, project
 from perlsim.route import LaneGraph
-from perlsim.scenario import Scenario
+from perlsim.scenario import Lights, Scenario, StopSigns
 from perlsim.vocabulary import AgentType
 
 # Path beyond the last logged pose [m].
@@ -103,7 +103,7 @@ def agent_paths_of(scenario: Scenario, rows: np.ndarray, kinds: np.ndarray) -> A
         line = _led_on(graph, track, *lanes[number])
         paths.points[slot] = points = _tabulated(line, track, limit)
         paths.arc[:, slot] = track.arc
-        paths.stops[slot] = _stops(scenario, points)
+        paths.stops[slot] = lines_on_path(scenario, scenario.lights, points)
     return paths
 
 
@@ -262,19 +262,24 @@ def _desired_speed(heading: np.ndarray, track: _Driven, limit: float) -> np.ndar
     return speed
 
 
-def _stops(scenario: Scenario, points: np.ndarray) -> np.ndarray:
-    """Arcs at which a path crosses the lines of lights that govern it, and their indices ``[n, 2]``."""
-    lights = scenario.lights
-    if not len(lights.position):
+def lines_on_path(scenario: Scenario, lines: Lights | StopSigns, points: np.ndarray) -> np.ndarray:
+    """Arcs [m] at which a path crosses the stop lines that govern it, and their indices ``[n, 2]``.
+
+    Args:
+        scenario: whose lanes the lines control.
+        lines: its lights or its stop signs.
+        points: ``[P, 5]``, columns ``PATH_*``, `AGENT_PATH_SPACING` apart.
+    """
+    if not len(lines.position):
         return np.zeros((0, 2))
     line = points[:, PATH_X : PATH_X + 2]
-    hit = project(line, lights.position)
+    hit = project(line, lines.position)
     nearest = np.round(hit.arc / AGENT_PATH_SPACING).astype(int).clip(0, len(points) - 1)
-    aligned = np.cos(points[nearest, PATH_HEADING] - lights.heading) > _LINE_COS
-    level = np.abs(points[nearest, PATH_Z] - lights.position[:, 2]) < 3.0
+    aligned = np.cos(points[nearest, PATH_HEADING] - lines.heading) > _LINE_COS
+    level = np.abs(points[nearest, PATH_Z] - lines.position[:, 2]) < 3.0
     found = []
     for number in np.flatnonzero((hit.distance < _LINE_REACH) & aligned & level).tolist():
-        lane = int(lights.lane_idx[number])
+        lane = int(lines.lane_idx[number])
         if lane < 0 or _follows(line, points, scenario.road.lanes.centre[lane]):
             found.append((hit.arc[number], number))
     return np.array(sorted(found)).reshape(-1, 2)

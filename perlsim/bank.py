@@ -70,6 +70,8 @@ class BankInfo:
         "log_speed",
         "route",
         "goal_arc",
+        "route_limit",
+        "route_stops",
         "stop_lines",
         "light_state",
         "has_edges",
@@ -102,6 +104,8 @@ class ScenarioBank:
         log_speed: ``[S, T]`` m/s, its speed.
         route: ``[S, R, 2]`` m, the ego's route, every `PATH_SPACING`, extended straight.
         goal_arc: ``[S]`` m, arc on the route of the ego's last logged position; infinite if it hardly moved.
+        route_limit: ``[S, R]`` m/s, speed limit at each point of the route, NaN unknown.
+        route_stops: ``[S, M, 2]``: arc on the route [m] and index of the stop lines that govern it; −1 padding.
         stop_lines: ``[S, 7, L]``: where a light or a stop sign makes traffic stop; see ``LINE_*``.
         light_state: int8 ``[S, T, L]``, `LightState`; of stop signs UNKNOWN.
         has_edges: bool ``[S]``, whether the drivable area is known.
@@ -129,6 +133,8 @@ class ScenarioBank:
     log_speed: jax.Array
     route: jax.Array
     goal_arc: jax.Array
+    route_limit: jax.Array
+    route_stops: jax.Array
     stop_lines: jax.Array
     light_state: jax.Array
     has_edges: jax.Array

@@ -12,6 +12,7 @@ from perlsim.bank import LINE_HALF_WIDTH, PATH_SPACING, STEP, BankInfo, HostBank
 from perlsim.errors import PerlsimError
 from perlsim.geometry.polylines import arc_lengths, interpolate, project, wrap
 from perlsim.road_tables import piece_tables, road_tables
+from perlsim.route_tables import route_tables
 from perlsim.scenario import Scenario
 
 # Margin of the lookups around everything that drives [m].
@@ -97,6 +98,7 @@ def build_bank(
         "log_speed": np.stack([_pad(path.speed, 0, steps, edge=True) for path in paths]).astype(np.float32),
         "route": _stack_paths([path.route for path in paths]),
         "goal_arc": np.array([path.goal_arc for path in paths], np.float32),
+        **route_tables(scenarios, [path.route for path in paths]),
         "stop_lines": stop_lines,
         "light_state": light_state,
         "has_edges": np.array([len(scenario.road.edges) > 0 for scenario in scenarios]),
