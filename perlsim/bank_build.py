@@ -134,7 +134,7 @@ class _Tracks:
 
     def __init__(self, scenario: Scenario, slots: int):
         tracks = scenario.tracks
-        order = _agent_order(scenario)
+        order = agent_order(scenario)
         self.dropped = max(len(order) + (not scenario.has_ego) - slots, 0)
         first_slot = 0 if scenario.has_ego else 1
         order = order[: slots - first_slot]
@@ -167,7 +167,7 @@ def _agent_paths(scenarios, tracks: list[_Tracks], steps: int) -> dict[str, np.n
     return stacked([agent_paths_of(scenario, track.rows, track.boxes[2]) for scenario, track in pairs], steps)
 
 
-def _agent_order(scenario: Scenario) -> np.ndarray:
+def agent_order(scenario: Scenario) -> np.ndarray:
     """Indices of the road users, ego first, then by least distance to it over the log."""
     tracks = scenario.tracks
     if not tracks.num_agents:

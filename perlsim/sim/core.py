@@ -60,8 +60,15 @@ def logged_pose(scene: Scene, step: jax.Array) -> Pose:
     return Pose(row[X], row[Y], row[Z], jnp.arctan2(row[SIN], row[COS]), row[COS], row[SIN], speed)
 
 
-def init(config: SimConfig, agents: AgentModel, scene: Scene, start: jax.Array, key: jax.Array) -> SimState:
-    """The state of an episode that begins at a step of the log, with the ego where the log has it.
+def init(
+    config: SimConfig,
+    agents: AgentModel,
+    scene: Scene,
+    start: jax.Array,
+    key: jax.Array,
+    ego: Pose | None = None,
+) -> SimState:
+    """The state of an episode that begins at a step of the log.
 
     Args:
         config: choices.
@@ -69,10 +76,11 @@ def init(config: SimConfig, agents: AgentModel, scene: Scene, start: jax.Array, 
         scene: scenario.
         start: int32, step of the log.
         key: random key of the episode.
+        ego: where the ego begins; where the log has it by default.
     """
     key, agent_key = jax.random.split(key)
     start = jnp.asarray(start, jnp.int32)
-    ego = logged_pose(scene, start)
+    ego = logged_pose(scene, start) if ego is None else ego
     rows = scene.agents_at(start)
     sizes = scene.bank.boxes[scene.idx]
     own = Box(ego.x, ego.y, ego.cos, ego.sin, sizes[0, 0], sizes[1, 0])

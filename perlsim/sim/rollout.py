@@ -154,9 +154,7 @@ def run_episode(
 ) -> Result:
     """One episode in closed loop: the policy plans every ``replan_every`` steps."""
     sim_key, policy_key = jax.random.split(key)
-    sim = config.sim
-    if not policy.privileged:
-        sim = replace(sim, past_steps=max(sim.past_steps, config.observation.past_steps))
+    sim = sim_config(config, policy)
     state = init(sim, agents, scene, start, sim_key)
     carry = policy.init(scene, start, policy_key)
     zero = jnp.float32(0.0)
@@ -177,10 +175,7 @@ def run_episode(
 
     def plan_and_drive(loop, round_idx):
         state, carry, totals = loop
-        if policy.privileged:
-            view = PrivilegedView(scene, state)
-        else:
-            view = perceive(config.observation, config.noise, scene, state)
+        view = view_of(config, policy, scene, state)
         carry, plan = policy.act(carry, view, jax.random.fold_in(policy_key, round_idx))
         plan = plan.anchored(state.ego)
         state = replace(state, plan_age=jnp.int32(0))
@@ -216,6 +211,20 @@ def run_episode(
     )
 
 
+def sim_config(config: RolloutConfig, policy: Any) -> SimConfig:
+    """The simulator's choices, with the past that observations of the policy need."""
+    if policy.privileged:
+        return config.sim
+    return replace(config.sim, past_steps=max(config.sim.past_steps, config.observation.past_steps))
+
+
+def view_of(config: RolloutConfig, policy: Any, scene: Scene, state: SimState) -> Any:
+    """What the policy sees of a state."""
+    if policy.privileged:
+        return PrivilegedView(scene, state)
+    return perceive(config.observation, config.noise, scene, state)
+
+
 def _add(
     config: RolloutConfig, weights: RewardWeights, totals: _Totals, outcome: Outcome, over: jax.Array
 ) -> _Totals:
@@ -249,12 +258,7 @@ class Rollout:
     """
 
     def __init__(self, config: RolloutConfig, agents: Any, policy: Any, devices=None):
-        if config.horizon % config.replan_every or config.horizon < 1:
-            raise PerlsimError(
-                f"a horizon of {config.horizon} steps is not a multiple of the {config.replan_every} between plans",
-                field="horizon",
-                remedy=f"take a multiple of {config.replan_every}",
-            )
+        check_horizon(config)
         self.config = config
         self.devices = list(devices or jax.devices())
         self.mesh = Mesh(np.array(self.devices), (_AXIS,), axis_types=(AxisType.Auto,))
@@ -281,12 +285,7 @@ class Rollout:
         Raises:
             PerlsimError: where the agents follow paths that the bank was built without.
         """
-        if self.requires_paths and not bank.has_agent_paths:
-            raise PerlsimError(
-                "this agent model follows lane paths, and the bank holds none",
-                field="agents",
-                remedy="build the bank with agent_paths=True",
-            )
+        need_paths(self.agents, bank)
         # Numbers of one type, whether given as Python's or as arrays, share one compiled program.
         weights = weights.typed()
         count = len(episodes.scenario_idx)
@@ -311,6 +310,26 @@ class Rollout:
     def num_traces(self) -> int:
         """How many programs have been compiled."""
         return self._run._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def check_horizon(config: RolloutConfig) -> None:
+    """Raises `PerlsimError` if the horizon is not a multiple of ``replan_every``."""
+    if config.horizon % config.replan_every or config.horizon < 1:
+        raise PerlsimError(
+            f"a horizon of {config.horizon} steps is not a multiple of the {config.replan_every} between plans",
+            field="horizon",
+            remedy=f"take a multiple of {config.replan_every}",
+        )
+
+
+def need_paths(agents: Any, bank: ScenarioBank) -> None:
+    """Raises `PerlsimError` where the agents follow paths that the bank was built without."""
+    if agents.requires_paths and not bank.has_agent_paths:
+        raise PerlsimError(
+            "this agent model follows lane paths, and the bank holds none",
+            field="agents",
+            remedy="build the bank with agent_paths=True",
+        )
 
 
 def chunk_size(config: RolloutConfig, count: int, num_devices: int) -> int:
