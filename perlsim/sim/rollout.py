@@ -23,7 +23,7 @@ from perlsim.sim.everyone import everyone_outcome
 from perlsim.sim.noise import PerceptionNoise, perceive
 from perlsim.sim.observe import ObservationConfig
 from perlsim.sim.reward import RewardWeights, ends, reward
-from perlsim.sim.types import DOUBTS, TERMINAL, Event, Outcome, has
+from perlsim.sim.types import DOUBTS, TERMINAL, Event, Outcome, SimState, has
 
 _AXIS = "episodes"
 # Episodes at once on a CPU core, so that what they read in a step stays in its cache.
