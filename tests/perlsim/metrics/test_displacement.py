@@ -9,10 +9,11 @@ from perlsim.metrics.displacement import average_error, displacement, final_erro
 H = 10
 STRAIGHT = np.stack([np.arange(1.0, H + 1), np.zeros(H)], 1)
 ALL = np.ones(H, bool)
+ASIDE = np.array([0.0, 1.0])
 
 
 def test_a_future_one_metre_aside_errs_by_one_metre():
-    aside = STRAIGHT + (0.0, 1.0)
+    aside = STRAIGHT + ASIDE
     assert average_error(aside, STRAIGHT, ALL) == 1.0
     assert final_error(aside, STRAIGHT, ALL) == 1.0
 
@@ -39,7 +40,7 @@ def test_an_unknown_future_gives_nan_everywhere():
 
 def test_the_best_of_k_is_taken_for_each_error_on_its_own():
     early = STRAIGHT + np.where(np.arange(H)[:, None] < H - 1, (0.0, 3.0), (0.0, 0.5))
-    even = STRAIGHT + (0.0, 1.0)
+    even = STRAIGHT + ASIDE
     errors = displacement(np.stack([early, even]), STRAIGHT, ALL)
     np.testing.assert_allclose(errors.min_ade, 1.0)
     np.testing.assert_allclose(errors.min_fde, 0.5)
@@ -50,7 +51,7 @@ def test_the_best_of_k_is_taken_for_each_error_on_its_own():
 
 def test_a_forecast_is_missed_beyond_two_metres_only():
     for aside, missed in ((1.99, 0.0), (2.01, 1.0)):
-        assert displacement((STRAIGHT + (0.0, aside))[None], STRAIGHT, ALL).missed == missed
+        assert displacement((STRAIGHT + aside * ASIDE)[None], STRAIGHT, ALL).missed == missed
 
 
 def test_batches_under_jit_and_vmap_equal_single_futures():
