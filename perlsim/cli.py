@@ -233,11 +233,44 @@ class Rollout:
         return run(self)
 
 
+@dataclass(frozen=True)
+class Score:
+    """Recompute a benchmark's numbers from result files: Leaderboard JSON gives Bench2Drive's, tables of
+    sub-scores (CSV) NAVSIM's PDMS or EPDMS.
+
+    Takes files, folders (searched through) and globs. Routes without a record score 0 and are named; a route
+    that comes twice counts once.
+
+    Exit codes: 0 everything was scored, 1 a file could not be used or contradicts itself (each is named), 2
+    nothing could be scored.
+    """
+
+    files: Positional[Annotated[tuple[str, ...], arg(metavar="FILE ...")]]
+    """Files, folders and globs."""
+    json: Path | None = None
+    """Also write the numbers, and those of every route and scene, to this file, as JSON."""
+    routes: Path | None = None
+    """Route file (XML) of the routes that should be there; by default those that the files hold and lack."""
+    maps: Path | None = None
+    """Folder with CARLA's towns (OpenDRIVE): tells whether failed drives passed their junction, which counts
+    for the ability Traffic Signs. Needs --routes."""
+    metric_info: Path | None = None
+    """Folder with the motion logs of the drives (NAME/metric_info.json), for comfort; by default beside each
+    result file."""
+
+    def run(self) -> int:
+        """Hands over to the scoring."""
+        from perlsim.score_command import run
+
+        return run(self)
+
+
 Command = (
     Annotated[Import, subcommand("import")]
     | Annotated[Generate, subcommand("generate")]
     | Annotated[Info, subcommand("info")]
     | Annotated[Rollout, subcommand("rollout")]
+    | Annotated[Score, subcommand("score")]
 )
 
 
