@@ -65,6 +65,12 @@ def test_log_agents_with_outcomes_of_everyone(benchmark, record, scenarios):
     rollout_speed(benchmark, record, scenarios, 3e5, horizon=40, outcomes_for="all")
 
 
+def test_outcomes_of_everyone_computed_afresh(benchmark, record, scenarios):
+    """Road users whose places no log tells, so that the map is asked about each of them at each step."""
+    config = {"horizon": 40, "outcomes_for": "all", "agents": "constant_velocity"}
+    rollout_speed(benchmark, record, scenarios, 0.0, **config)
+
+
 def test_idm_agents(benchmark, record, scenarios):
     rollout_speed(benchmark, record, scenarios, 2e4, horizon=40, agents="idm")
 

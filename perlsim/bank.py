@@ -75,6 +75,7 @@ class BankInfo:
         "stop_lines",
         "light_state",
         "has_edges",
+        "has_lanes",
         "edges",
         "markings",
         "lanes",
@@ -84,6 +85,7 @@ class BankInfo:
         "agent_arc",
         "agent_stops",
         "agent_reacts",
+        "log_events",
         "once",
     ],
     meta_fields=[],
@@ -109,6 +111,7 @@ class ScenarioBank:
         stop_lines: ``[S, 7, L]``: where a light or a stop sign makes traffic stop; see ``LINE_*``.
         light_state: int8 ``[S, T, L]``, `LightState`; of stop signs UNKNOWN.
         has_edges: bool ``[S]``, whether the drivable area is known.
+        has_lanes: bool ``[S]``, whether lanes are known.
         edges: lookup of road edges.
         markings: lookup of lane markings; see ``MARKING_*``.
         lanes: lookup of lane centre lines; see ``LANE_*``, half widths in m.
@@ -120,6 +123,8 @@ class ScenarioBank:
         agent_arc: ``[S, T, A]`` m, where on its path each was at each step.
         agent_stops: ``[S, A, M, 2]``: arc [m] and index of the stop lines of lights on the path; −1 padding.
         agent_reacts: bool ``[S, A]``, whether a road user follows its path; the others repeat the log.
+        log_events: int32 ``[S, T, A]``, what befalls each logged road user at each step without the ego
+            (`perlsim.sim.everyone.with_log_events`); of size 1 in a bank without it.
         once: int32, 1; see `perlsim.sim.kernels`.
     """
 
@@ -138,6 +143,7 @@ class ScenarioBank:
     stop_lines: jax.Array
     light_state: jax.Array
     has_edges: jax.Array
+    has_lanes: jax.Array
     edges: CellTable
     markings: CellTable
     lanes: CellTable
@@ -147,12 +153,18 @@ class ScenarioBank:
     agent_arc: jax.Array
     agent_stops: jax.Array
     agent_reacts: jax.Array
+    log_events: jax.Array
     once: jax.Array
 
     @property
     def has_agent_paths(self) -> bool:
         """Whether the bank holds the paths that reacting road users need."""
         return self.agent_paths.shape[2] > 1
+
+    @property
+    def has_log_events(self) -> bool:
+        """Whether the bank holds what befalls the logged road users."""
+        return self.log_events.shape[1] > 1
 
     @property
     def num_scenarios(self) -> int:

@@ -102,6 +102,8 @@ def build_bank(
         "stop_lines": stop_lines,
         "light_state": light_state,
         "has_edges": np.array([len(scenario.road.edges) > 0 for scenario in scenarios]),
+        "has_lanes": np.array([len(scenario.road.lanes) > 0 for scenario in scenarios]),
+        "log_events": np.zeros((len(scenarios), 1, 1), np.int32),
         "once": np.int32(1),
         **tables,
         **(_agent_paths(scenarios, tracks, steps) if agent_paths else no_paths()),

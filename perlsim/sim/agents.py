@@ -35,10 +35,17 @@ class AgentModel(Protocol):
 
     Attributes:
         requires_paths: whether banks must be built with ``agent_paths=True``.
+        replays_log: whether every road user repeats the log, so that what befalls them without the ego is known
+            beforehand.
     """
 
     @property
     def requires_paths(self) -> bool:
+        """See above."""
+        ...
+
+    @property
+    def replays_log(self) -> bool:
         """See above."""
         ...
 
@@ -59,6 +66,7 @@ class LogAgents:
     """Every road user repeats the log and does not react."""
 
     requires_paths: ClassVar[bool] = False
+    replays_log: ClassVar[bool] = True
 
     def init(self, scene: Scene, start: jax.Array, key: jax.Array) -> tuple[()]:
         """No memory."""
@@ -75,6 +83,7 @@ class ConstantVelocityAgents:
     """Every road user goes on with the velocity and heading it had when the episode began."""
 
     requires_paths: ClassVar[bool] = False
+    replays_log: ClassVar[bool] = False
 
     def init(self, scene: Scene, start: jax.Array, key: jax.Array) -> tuple[()]:
         """No memory."""
@@ -99,6 +108,7 @@ class MixedAgents:
 
     models: tuple[Any, ...]
     share: jax.Array
+    replays_log: ClassVar[bool] = False
 
     @property
     def requires_paths(self) -> bool:

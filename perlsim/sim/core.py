@@ -90,7 +90,7 @@ def init(
         ego=ego,
         control=controller_of(config.controller).memory(),
         agents=rows,
-        past=logged_past(config.past_steps, scene, start),
+        past=logged_past(scene, start - jnp.arange(0 if agents.replays_log else config.past_steps, 0, -1)),
         memory=agents.init(scene, start, agent_key),
         collided=overlaps,
         events=nothing,
@@ -102,6 +102,7 @@ def init(
         standing=zero,
         done=jnp.bool_(False),
         key=key,
+        past_is_logged=agents.replays_log,
     )
 
 
@@ -171,6 +172,7 @@ def step(
         standing=standing,
         done=state.done | terminated,
         key=state.key,
+        past_is_logged=state.past_is_logged,
     )
     return following, outcome
 
@@ -191,10 +193,9 @@ def _drive(config: SimConfig, scene: Scene, state: SimState, plan: Plan) -> tupl
     return pose, memory
 
 
-def logged_past(past_steps: int, scene: Scene, start: jax.Array) -> jax.Array:
-    """The steps before the start as the log has them, ``[P, 4, A]``; cos = sin = 0 where there is none."""
-    steps = start - jnp.arange(past_steps, 0, -1)
-    rows = scene.bank.tracks[scene.idx, jnp.maximum(steps, 0)]
+def logged_past(scene: Scene, steps: jax.Array) -> jax.Array:
+    """Road users at some steps of the log, ``[len(steps), 4, A]`` as in `SimState.past`; before it nobody is there."""
+    rows = scene.bank.tracks[scene.idx, jnp.clip(steps, 0, scene.bank.num_steps[scene.idx] - 1)]
     known = (rows[:, VALID] > 0) & (steps[:, None] >= 0)
     return jnp.stack([rows[:, X], rows[:, Y], rows[:, COS] * known, rows[:, SIN] * known], 1)
 

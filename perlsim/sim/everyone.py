@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from perlsim.bank import COS, SIN, VALID, VX, VY, Scene, X, Y, Z
+from perlsim.bank import COS, SIN, VALID, VX, VY, ScenarioBank, Scene, X, Y, Z
 from perlsim.geometry.boxes import Box
 from perlsim.sim.kernels import apart
 from perlsim.sim.outcomes import (
     contact_events,
     first_contact,
+    overlapping,
     road_outcome,
     stop_line_events,
     to_blame,
 )
 from perlsim.sim.types import Event, Pose, has
+
+# Bit of `ScenarioBank.log_events` beside those of `Event`: the footprint is over a lane line or off the road.
+_EXPOSED = 1 << 30
+_CONTACT = int(Event.COLLISION | Event.AT_FAULT | Event.HIT_VEHICLE | Event.HIT_PEDESTRIAN | Event.HIT_STATIC)
+# Steps of logs looked up at once: what stays in the cache of a CPU core.
+_LOG_BATCH = 8
 
 
 def pose_of(rows: jax.Array) -> Pose:
@@ -42,6 +52,12 @@ def everyone_outcome(
     Returns:
         int32 `Event` sets ``[A]``, 0 for those absent; height of the nearest lane ``[A]`` m.
     """
+    events, _, z = _outcomes(scene, before, after, lights)
+    return events, z
+
+
+def _outcomes(scene: Scene, before: jax.Array, after: jax.Array, lights: jax.Array):
+    """Events, whether a side contact would be one's fault, and heights of the nearest lanes, ``[A]`` each."""
     sizes = scene.bank.boxes[scene.idx]
     slots = jnp.arange(after.shape[1], dtype=jnp.int32)
     poses, poses_before = pose_of(after), pose_of(before)
@@ -59,8 +75,58 @@ def everyone_outcome(
     other = jnp.minimum(partner, after.shape[1] - 1)
     rows = after[:, other]
     boxes = Box(rows[X], rows[Y], rows[COS], rows[SIN], sizes[0, other], sizes[1, other])
-    own = Box(poses.x, poses.y, poses.cos, poses.sin, sizes[0], sizes[1])
     exposed = road.over_line | has(road.events, Event.OFF_ROAD)
-    at_fault = touched & to_blame(own, poses, rows, boxes, exposed)
+    at_fault = touched & to_blame(scene.agent_boxes(after), poses, rows, boxes, exposed)
     events = road.events | lines | contact_events(touched, at_fault, sizes[2, other])
-    return jnp.where(after[VALID] > 0, events, 0), road.z
+    return jnp.where(after[VALID] > 0, events, 0), exposed, road.z
+
+
+def with_log_events(bank: ScenarioBank) -> ScenarioBank:
+    """The bank with what befalls its logged road users at each step, the egos left out.
+
+    For road users that repeat the log this never changes, so a rollout looks it up (`everyone_in_log`): some ten
+    times faster than asking the map again about each of them.
+
+    Args:
+        bank: built with ``outcomes_for="all"``.
+    """
+    num_scenarios, num_steps = bank.tracks.shape[:2]
+
+    @jax.jit
+    def events_of(bank, numbers):
+        def one(number):
+            step = number % num_steps
+            scene = Scene(bank, number // num_steps)
+            before, after = (_without_ego(scene.agents_at(at)) for at in (jnp.maximum(step - 1, 0), step))
+            events, exposed, _ = _outcomes(scene, before, after, scene.lights_at(step))
+            return events | jnp.where(exposed, _EXPOSED, 0)
+
+        return lax.map(one, numbers, batch_size=_LOG_BATCH)
+
+    events = events_of(bank, jnp.arange(num_scenarios * num_steps, dtype=jnp.int32))
+    return replace(bank, log_events=events.reshape(num_scenarios, num_steps, -1))
+
+
+def _without_ego(rows: jax.Array) -> jax.Array:
+    return rows.at[VALID, 0].set(0.0)
+
+
+def everyone_in_log(scene: Scene, after: jax.Array, step: jax.Array) -> jax.Array:
+    """What `everyone_outcome` says where all but the ego repeat the log, int32 ``[A]``; slot 0 means nothing.
+
+    Args:
+        scene: the scene; its bank holds ``log_events``.
+        after: ``[8, A]``, all road users, the simulated ego in slot 0.
+        step: int32, step of the log.
+    """
+    sizes = scene.bank.boxes[scene.idx]
+    last = scene.bank.num_steps[scene.idx] - 1
+    logged = scene.bank.log_events[scene.idx, jnp.minimum(step, last)]
+    poses, boxes, ego = pose_of(after), scene.agent_boxes(after), after[:, :1]
+    ego_box = Box(ego[X], ego[Y], ego[COS], ego[SIN], sizes[0, :1], sizes[1, :1])
+    touched = overlapping(after, boxes, ego_box, ego[Z], 0)
+    exposed = (logged & _EXPOSED) != 0
+    at_fault = touched & to_blame(boxes, poses, ego, ego_box, exposed)
+    # The ego has the lowest slot of all, so its contact is the one that counts.
+    contact = contact_events(touched, at_fault, sizes[2, :1])
+    return jnp.where(touched, (logged & ~_CONTACT) | contact, logged) & ~_EXPOSED

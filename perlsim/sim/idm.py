@@ -103,6 +103,7 @@ class IdmAgents:
     num_neighbours: int = 16
     look_ahead: float = 60.0
     requires_paths: ClassVar[bool] = True
+    replays_log: ClassVar[bool] = False
 
     def init(self, scene: Scene, start: jax.Array, key: jax.Array) -> IdmMemory:
         """Where the log has everyone at the start."""

@@ -17,7 +17,7 @@ from perlsim.bank import COS, SIN, STEP, VALID, Scene, X, Y, Z
 from perlsim.geometry.numerics import wrap_angle
 from perlsim.sim.core import logged_past
 from perlsim.sim.everyone import everyone_outcome, pose_of
-from perlsim.sim.observe import Observation, ObservationConfig, observe_from
+from perlsim.sim.observe import Observation, ObservationConfig, observe_from, perceived
 from perlsim.sim.types import Pose
 
 # Bounds of the controls [m/s², 1/m]: hard braking, and the curvature of CARLA's car at full steering.
@@ -61,7 +61,8 @@ def init_multi(config: ObservationConfig, scene: Scene, start: jax.Array) -> Mul
     start = jnp.asarray(start, jnp.int32)
     rows = scene.agents_at(start)
     nothing = jnp.zeros(rows.shape[1], jnp.int32)
-    return MultiState(rows, logged_past(config.past_steps, scene, start), nothing, nothing, start)
+    past = logged_past(scene, start - jnp.arange(config.past_steps, 0, -1))
+    return MultiState(rows, past, nothing, nothing, start)
 
 
 def step_multi(scene: Scene, state: MultiState, action: MultiAction) -> MultiState:
@@ -85,9 +86,10 @@ def step_multi(scene: Scene, state: MultiState, action: MultiAction) -> MultiSta
 def observe_multi(config: ObservationConfig, scene: Scene, state: MultiState) -> Observation:
     """What every road user sees, with a leading axis of slots ``[A, ...]``; of absent ones it means nothing."""
     slots = jnp.arange(state.agents.shape[1])
+    rows, frames = perceived(config, state.agents, state.past)
 
     def one(slot: jax.Array, pose: Pose) -> Observation:
-        return observe_from(config, scene, state.agents, state.past, state.step, pose, slot)
+        return observe_from(config, scene, rows, frames, state.step, pose, slot)
 
     return jax.vmap(one)(slots, pose_of(state.agents))
 

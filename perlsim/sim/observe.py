@@ -44,12 +44,14 @@ from perlsim.geometry.cells import (
     LEVEL_HEIGHT,
     MID_X,
     MID_Y,
+    NO_KEY,
     CellTable,
     lookup,
     segments_of_cell,
     sort_key,
 )
 from perlsim.geometry.numerics import rotate, to_frame
+from perlsim.sim.core import logged_past
 from perlsim.sim.types import Pose, SimState
 from perlsim.vocabulary import AgentType
 
@@ -137,7 +139,8 @@ def observe(config: ObservationConfig, scene: Scene, state: SimState) -> Observa
     sizes = scene.bank.boxes[scene.idx]
     ahead = route_ahead(scene, state, config.route_points, config.route_spacing)
     ego = state.ego
-    seen = observe_from(config, scene, state.agents, state.past, state.step, ego, 0)
+    rows, frames = _perceived(config, scene, state)
+    seen = observe_from(config, scene, rows, frames, state.step, ego, 0)
     heading = jnp.stack([ahead[1, 0] - ahead[0, 0], ahead[1, 1] - ahead[0, 1]])
     heading = heading * lax.rsqrt(jnp.maximum(heading[0] ** 2 + heading[1] ** 2, 1e-9))
     # The first point is the route's nearest, so its place across the route is the offset.
@@ -161,7 +164,7 @@ def observe_from(
     config: ObservationConfig,
     scene: Scene,
     rows: jax.Array,
-    past: jax.Array,
+    frames: jax.Array,
     step: jax.Array,
     pose: Pose,
     slot: jax.Array | int,
@@ -171,17 +174,14 @@ def observe_from(
     Args:
         config: sizes.
         scene: the scene.
-        rows: ``[8, A]`` road users now.
-        past: ``[P, 4, A]`` x, y, cos, sin at the last P steps, newest last; cos = sin = 0 where invalid.
+        rows, frames: road users now and before, as `perceived` gives them.
         step: int32, step of the log, for the lights.
         pose: the observer.
         slot: the observer's own slot.
     """
     sizes = scene.bank.boxes[scene.idx]
-    if config.latency:
-        rows, past = _late(config, rows, past)
     idx, valid = _nearest_agents(config, scene, rows, pose, slot)
-    agents, agents_valid, before, before_valid = _agents(config, rows, sizes, past, pose, idx, valid)
+    agents, agents_valid, before, before_valid = _agents(config, rows, sizes, frames, pose, idx, valid)
     lanes, lanes_valid = _pieces(scene, scene.bank.lane_pieces, pose)
     boundaries, boundaries_valid = _pieces(scene, scene.bank.boundary_pieces, pose)
     lines, lines_valid = _stop_lines(config, scene, scene.lights_at(step), pose)
@@ -203,6 +203,36 @@ def observe_from(
         stop_lines_valid=lines_valid,
         route=jnp.zeros((config.route_points, 2), jnp.float32),
     )
+
+
+def perceived(config: ObservationConfig, rows: jax.Array, past: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Road users as they are seen at this step, after the latency.
+
+    Args:
+        config: sizes.
+        rows: ``[8, A]`` road users now.
+        past: ``[P, 4, A]`` as in `SimState`, P at least ``config.past_steps``.
+
+    Returns:
+        Rows ``[8, A]``; frames ``[H, 4, A]``, newest first: x, y, cos, sin, with cos = sin = 0 where invalid.
+    """
+    if config.latency:
+        rows, past = _late(config, rows, past)
+    newest = past.shape[0] - config.history_stride
+    if newest < config.history_stride * (config.history - 1):
+        raise ValueError(f"the state remembers {past.shape[0]} steps, {config.past_steps} are observed")
+    return rows, past[newest :: -config.history_stride][: config.history]
+
+
+def _perceived(config: ObservationConfig, scene: Scene, state: SimState) -> tuple[jax.Array, jax.Array]:
+    """What `perceived` gives, for the ego of a state."""
+    if not state.past_is_logged:
+        return perceived(config, state.agents, state.past)
+    if config.latency:
+        past = logged_past(scene, state.step - jnp.arange(config.past_steps, 0, -1))
+        return perceived(config, state.agents, past)
+    steps = state.step - config.history_stride * jnp.arange(1, config.history + 1)
+    return state.agents, logged_past(scene, steps)
 
 
 def _late(config: ObservationConfig, rows: jax.Array, past: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -234,7 +264,7 @@ def _nearest_agents(config, scene: Scene, rows, pose: Pose, slot) -> tuple[jax.A
     return idx, seen[idx] & (jnp.arange(config.num_agents) < count)
 
 
-def _agents(config, rows, sizes, past, pose: Pose, idx, valid):
+def _agents(config, rows, sizes, frames, pose: Pose, idx, valid):
     """Present and past of the chosen road users in the observer's frame."""
     x, y = to_frame(rows[X], rows[Y], pose.x, pose.y, pose.cos, pose.sin)
     cos, sin = rotate(rows[COS], rows[SIN], pose.cos, -pose.sin)
@@ -244,7 +274,6 @@ def _agents(config, rows, sizes, past, pose: Pose, idx, valid):
     if not config.history:
         shape = (config.num_agents, 0)
         return now, valid, jnp.zeros((*shape, 4), jnp.float32), jnp.zeros(shape, bool)
-    frames = past[past.shape[0] - config.history_stride * jnp.arange(1, config.history + 1)]
     x, y = to_frame(frames[:, 0], frames[:, 1], pose.x, pose.y, pose.cos, pose.sin)
     cos, sin = rotate(frames[:, 2], frames[:, 3], pose.cos, -pose.sin)
     known = (frames[:, 2] != 0) | (frames[:, 3] != 0)
@@ -276,9 +305,17 @@ def _stop_lines(config, scene: Scene, lights, pose: Pose) -> tuple[jax.Array, ja
     columns = jnp.stack([x, y, cos, sin, lines[LINE_HALF_WIDTH], state], 1)
     squared = jnp.where(lines[LINE_HALF_WIDTH] > 0, x * x + y * y, _FAR)
     count = min(config.num_stop_lines, columns.shape[0])
-    nearest, idx = lax.top_k(-squared, count)
-    valid = jnp.pad(nearest > -(config.radius**2), (0, config.num_stop_lines - count))
+    low_bits = max(1, (columns.shape[0] - 1).bit_length())
+    keys = sort_key(squared, jnp.arange(columns.shape[0]), low_bits)
+    # One minimum of integers after the other: for a few of tens faster than a sort.
+    nearest = [keys.min()]
+    for _ in range(count - 1):
+        nearest.append(jnp.where(keys > nearest[-1], keys, NO_KEY).min())
+    nearest = jnp.stack(nearest)
+    idx = nearest & ((1 << low_bits) - 1)
+    valid = squared[idx] < config.radius**2
     columns = jnp.pad(columns[idx], ((0, config.num_stop_lines - count), (0, 0)))
+    valid = jnp.pad(valid, (0, config.num_stop_lines - count))
     return jnp.where(valid[:, None], columns, 0.0), valid
 
 

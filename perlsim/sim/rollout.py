@@ -19,7 +19,7 @@ from perlsim.bank import HostBank, ScenarioBank, Scene
 from perlsim.errors import PerlsimError
 from perlsim.policies import PrivilegedView
 from perlsim.sim.core import SimConfig, init, step, with_ego
-from perlsim.sim.everyone import everyone_outcome
+from perlsim.sim.everyone import everyone_in_log, everyone_outcome, with_log_events
 from perlsim.sim.noise import PerceptionNoise, perceive
 from perlsim.sim.observe import ObservationConfig
 from perlsim.sim.reward import RewardWeights, ends, reward
@@ -53,8 +53,8 @@ class Result(NamedTuple):
         steps: int32, steps until the episode was over.
         terminated: bool.
         doubts: int32 `Event` set of `DOUBTS` at any step.
-        everyone: int32 ``[B, A]``, `Event` sets of every road user at any step, where they are asked for; else
-            ``[B, 0]``.
+        everyone: int32 ``[B, A]``, `Event` sets of every road user at any step (`everyone_outcome`; in slot 0 the
+            ego's own), where they are asked for; else ``[B, 0]``.
     """
 
     reward: jax.Array
@@ -187,8 +187,7 @@ def run_episode(
             over = state.done | has(state.events, Event.LOG_ENDED)
             totals = _add(config, weights, totals, outcome, over)
             if config.outcomes_for == "all":
-                lights = scene.lights_at(following.step)
-                events, _ = everyone_outcome(scene, with_ego(state), with_ego(following), lights)
+                events = _everyone(agents, scene, state, following).at[0].set(outcome.events)
                 totals = totals._replace(everyone=totals.everyone | events)
             return (following, totals), None
 
@@ -209,6 +208,18 @@ def run_episode(
         totals.doubts,
         totals.everyone,
     )
+
+
+def _everyone(agents: Any, scene: Scene, before: SimState, after: SimState) -> jax.Array:
+    """Events of all road users but the ego."""
+    if _looked_up(agents, scene.bank):
+        return everyone_in_log(scene, with_ego(after), after.step)
+    return everyone_outcome(scene, with_ego(before), with_ego(after), scene.lights_at(after.step))[0]
+
+
+def _looked_up(agents: Any, bank: ScenarioBank) -> bool:
+    """Whether the bank tells what befalls the road users."""
+    return agents.replays_log and bank.has_log_events
 
 
 def sim_config(config: RolloutConfig, policy: Any) -> SimConfig:
@@ -268,7 +279,9 @@ class Rollout:
         self.agents, self.policy = agents, policy
 
     def put(self, bank: ScenarioBank) -> ScenarioBank:
-        """The bank, copied to every device."""
+        """The bank, copied to every device, with what can be known of the log's road users beforehand."""
+        if self.config.outcomes_for == "all" and self.agents.replays_log and not bank.has_log_events:
+            bank = with_log_events(bank)
         return jax.device_put(bank, NamedSharding(self.mesh, PartitionSpec()))
 
     def __call__(
@@ -289,7 +302,9 @@ class Rollout:
         # Numbers of one type, whether given as Python's or as arrays, share one compiled program.
         weights = weights.typed()
         count = len(episodes.scenario_idx)
-        multiple = len(self.devices) * chunk_size(self.config, count, len(self.devices))
+        multiple = len(self.devices) * chunk_size(
+            self.config, count, len(self.devices), _looked_up(self.agents, bank)
+        )
         padding = -count % multiple
         padded = Episodes(
             *(np.concatenate([part, np.resize(part, padding)]) for part in map(np.asarray, episodes))
@@ -332,19 +347,19 @@ def need_paths(agents: Any, bank: ScenarioBank) -> None:
         )
 
 
-def chunk_size(config: RolloutConfig, count: int, num_devices: int) -> int:
-    """Episodes simulated at once on one device."""
+def chunk_size(config: RolloutConfig, count: int, num_devices: int, looked_up: bool = False) -> int:
+    """Episodes simulated at once on one device; ``looked_up``: the bank tells what befalls the road users."""
     share = -(-count // num_devices)
     if config.chunk is not None:
         return min(config.chunk, share)
     if jax.default_backend() != "cpu":
         return share
-    return min(CPU_CHUNK[config.outcomes_for], share)
+    return min(CPU_CHUNK["ego" if looked_up else config.outcomes_for], share)
 
 
 def _sharded(config, mesh, agents, policy, weights, bank, episodes, key) -> Result:
     count = episodes.start.shape[0]
-    chunk = chunk_size(config, count, mesh.size)
+    chunk = chunk_size(config, count, mesh.size, _looked_up(agents, bank))
 
     def on_device(agents, policy, weights, bank, episodes, key):
         def one(scenario_idx, start, number):

@@ -136,7 +136,7 @@ class ControlMemory(NamedTuple):
         "done",
         "key",
     ],
-    meta_fields=[],
+    meta_fields=["past_is_logged"],
 )
 @dataclass(frozen=True)
 class SimState:
@@ -148,7 +148,7 @@ class SimState:
         agents: ``[8, A]``, road users in the layout of a bank's track rows; slot 0 is nobody
             (`perlsim.sim.core.with_ego` puts the simulated ego there).
         past: ``[P, 4, A]``: x, y, cos, sin of all road users, the ego in slot 0, at the last P steps, newest last;
-            cos = sin = 0 where one was not there.
+            cos = sin = 0 where one was not there. P is 0 where the log tells it.
         memory: of the agent model.
         collided: bool ``[A]``, with whom the ego has collided so far, or overlapped at the start.
         events: int32, `Event` set of the last step.
@@ -160,6 +160,7 @@ class SimState:
         standing: s below 0.1 m/s without a break.
         done: bool, a terminal event has happened.
         key: random key of the episode.
+        past_is_logged: the road users repeat the log, so their past is read from it and not remembered (static).
     """
 
     ego: Pose
@@ -177,6 +178,7 @@ class SimState:
     standing: jax.Array
     done: jax.Array
     key: jax.Array
+    past_is_logged: bool = False
 
 
 class Outcome(NamedTuple):

@@ -276,6 +276,14 @@ def test_who_is_hidden_agrees_with_lines_of_sight_in_random_scenes():
     assert 50 < hidden_count < compared - 50
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class RememberedLog(LogAgents):
+    """Road users that repeat the log without saying so."""
+
+    replays_log = False
+
+
 def test_a_driven_past_is_where_everyone_was():
     host = joined()
     here = Scene(host.bank, jnp.int32(ROUND))
@@ -285,11 +293,11 @@ def test_a_driven_past_is_where_everyone_was():
     @jax.jit
     def drive(bank):
         here = Scene(bank, jnp.int32(ROUND))
-        state = init(sim, LogAgents(), here, jnp.int32(start), jax.random.key(0))
+        state = init(sim, RememberedLog(), here, jnp.int32(start), jax.random.key(0))
         plan = Plan.ahead(path, 1.0, jnp.full(1, 6.0)).anchored(state.ego)
 
         def one(state, _):
-            return step(sim, LogAgents(), here, state, plan)[0], state.ego
+            return step(sim, RememberedLog(), here, state, plan)[0], state.ego
 
         state, egos = jax.lax.scan(one, state, None, length=steps)
         return state, egos
@@ -306,3 +314,27 @@ def test_a_driven_past_is_where_everyone_was():
     np.testing.assert_allclose(past[:, 0, 0], np.asarray(egos.x)[-CONFIG.past_steps :], atol=1e-5)
     heading = wrap_angle(np.arctan2(past[:, 3, 0], past[:, 2, 0]))
     np.testing.assert_allclose(heading, np.asarray(egos.heading)[-CONFIG.past_steps :], atol=1e-5)
+
+
+@pytest.mark.parametrize("latency", [0, 3])
+def test_a_past_read_from_the_log_is_the_past_that_a_state_would_remember(latency):
+    host = joined()
+    config = dataclasses.replace(CONFIG, latency=latency)
+    sim = SimConfig(past_steps=config.past_steps)
+
+    @functools.partial(jax.jit, static_argnums=2)
+    def seen(bank, start, agents):
+        here = Scene(bank, jnp.int32(ROUND))
+        state = init(sim, agents, here, start, jax.random.key(0))
+        plan = Plan.ahead(jnp.stack([jnp.arange(20.0), jnp.zeros(20)], 1), 1.0, jnp.full(1, 6.0))
+        plan = plan.anchored(state.ego)
+        state = jax.lax.fori_loop(0, 6, lambda _, s: step(sim, agents, here, s, plan)[0], state)
+        return observe(config, here, state), state.past.shape[0]
+
+    for start in (0, 3, 40):
+        read, rows = seen(host.bank, jnp.int32(start), LogAgents())
+        remembered, kept = seen(host.bank, jnp.int32(start), RememberedLog())
+        assert (rows, kept) == (0, config.past_steps)
+        for one, other in zip(read, remembered, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4)
+        assert read.past_valid.any()

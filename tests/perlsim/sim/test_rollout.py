@@ -325,3 +325,34 @@ def test_gradients_by_target_speeds_are_finite_while_driving_and_at_rest_and_bes
     found = np.asarray(gradient(jnp.full((2, 20), jnp.array([[10.1], [0.5]])), jnp.array([0, 2])))
     assert np.isfinite(found).all()
     assert found[0, 0] > 0
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class UnannouncedLog(LogAgents):
+    """Road users that repeat the log without saying so, so that everything about them is computed afresh."""
+
+    replays_log = False
+
+
+def test_what_befalls_logged_road_users_is_the_same_looked_up_and_computed_afresh():
+    # Behind the ego a faster car runs into it; beside it two others meet, one of them over the road's edge.
+    meeting = (mover(x=30.0, y=5.0, speed=2.0), mover(x=45.0, y=5.5, heading=np.pi, speed=6.0))
+    host = build_bank(
+        [scene("met", mover(speed=6.0), mover(x=-12.0, speed=14.0), *meeting), *logs()],
+        outcomes_for="all",
+        observed_pieces=None,
+    )
+    config = dataclasses.replace(CONFIG, outcomes_for="all")
+    episodes = sample_episodes(host, 12, HORIZON, 1)._replace(start=np.zeros(12, np.int32))
+    results = []
+    for agents in (LogAgents(), UnannouncedLog()):
+        rollout = Rollout(config, agents, ConstantVelocity())
+        bank = rollout.put(host.bank)
+        assert bank.has_log_events == agents.replays_log
+        results.append(np.asarray(rollout(bank, episodes, REWARDS["perlad"]).everyone))
+    np.testing.assert_array_equal(*results)
+    runner, *pair = np.sort(results[0][np.asarray(episodes.scenario_idx) == 0][0, 1:])[-3:].tolist()
+    for events in (runner, *pair):
+        assert events & Event.HIT_VEHICLE and events & Event.AT_FAULT
+    assert np.bitwise_or.reduce(pair) & Event.OFF_ROAD
