@@ -52,7 +52,7 @@ def box_distance(first: Box, second: Box) -> jax.Array:
 
 def _corner_distance(first: Box, second: Box) -> jax.Array:
     """Distance [m] of the nearest corner of the first box from the second; 0 where one is inside."""
-    nearest = jnp.inf
+    nearest = jnp.asarray(jnp.inf, jnp.float32)
     for x, y in corners(first):
         along, across = to_frame(x, y, second.x, second.y, second.cos, second.sin)
         dx = jnp.maximum(jnp.abs(along) - second.half_length, 0.0)
@@ -248,7 +248,7 @@ class CollisionRates(NamedTuple):
         at_fault: one for which the road user is to blame (NAVSIM's rule).
         vehicle, pedestrian, static: by what was hit; pedestrians include cyclists.
         off_road, red_light, wrong_way: the events of these names.
-        count: episodes.
+        num_episodes: how many counted.
     """
 
     collision: jax.Array
@@ -259,7 +259,7 @@ class CollisionRates(NamedTuple):
     off_road: jax.Array
     red_light: jax.Array
     wrong_way: jax.Array
-    count: jax.Array
+    num_episodes: jax.Array
 
 
 def collision_rates(happened: jax.Array, valid: jax.Array | None = None) -> CollisionRates:

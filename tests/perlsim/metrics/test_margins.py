@@ -15,12 +15,15 @@ from perlsim.metrics.margins import (
     contact_time,
     lead_time_to_collision,
     leads,
-    margins,
     nearest_distance,
+)
+from perlsim.metrics.margins import (
+    margins as measured_margins,
 )
 from perlsim.sim.types import Event
 
 LENGTH, WIDTH = 4.0, 2.0
+margins = jax.jit(measured_margins)
 
 
 def box(x=0.0, y=0.0, heading=0.0, length=LENGTH, width=WIDTH):
@@ -197,7 +200,7 @@ def test_permuting_and_padding_the_others_changes_no_margin():
     padding = np.zeros((tracks.shape[0], 8, 3), np.float32)
     more = jnp.concatenate([tracks[..., order], padding], -1)
     sizes = jnp.concatenate([sizes[:, order], jnp.full((3, 3), 0.5)], 1)
-    np.testing.assert_allclose(jax.jit(margins)(more, sizes), expected, rtol=1e-5)
+    np.testing.assert_allclose(margins(more, sizes), expected, rtol=1e-5)
 
 
 def test_rates_are_shares_of_the_valid_episodes():
@@ -211,5 +214,5 @@ def test_rates_are_shares_of_the_valid_episodes():
     rates = collision_rates(happened)
     assert (rates.collision, rates.at_fault, rates.static, rates.off_road) == (0.5, 0.25, 0.25, 0.25)
     some = collision_rates(happened, jnp.asarray([True, False, True, False]))
-    assert (some.collision, some.off_road, some.count) == (0.5, 0.0, 2)
+    assert (some.collision, some.off_road, some.num_episodes) == (0.5, 0.0, 2)
     assert np.isnan(collision_rates(happened, jnp.zeros(4, bool)).collision)
