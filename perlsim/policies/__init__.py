@@ -5,6 +5,10 @@ A policy is a frozen dataclass with two methods for one scene, vmapped by the ca
 - ``init(scene, start, key) -> carry``
 - ``act(carry, observation, key) -> (carry, Plan)``
 
+A policy may also have ``propose(scene, state, key) -> [PROPOSED_STEPS, 3]``, its whole trajectory for NAVSIM's
+protocol of one plan: x, y [m] and heading [rad] of the rear axle in its present frame, every 0.1 s from 0.1 s on.
+For the others `proposal_of` makes one of their plan.
+
 `privileged` policies get the `Scene` and `SimState` themselves, as a `PrivilegedView`, in place of an observation;
 tables mark them. Plans are made in the ego frame (`Plan.ahead`); the simulator anchors them.
 """
@@ -53,9 +57,16 @@ def policy_of(name: str) -> Policy:
     Raises:
         PerlsimError: for an unknown name.
     """
+    from perlsim.policies.idm_route import IdmRoute
+    from perlsim.policies.pdm_closed import PdmClosed
     from perlsim.policies.simple import ConstantVelocity, LogReplay
 
-    known = {"log_replay": LogReplay, "constant_velocity": ConstantVelocity}
+    known = {
+        "log_replay": LogReplay,
+        "constant_velocity": ConstantVelocity,
+        "idm_route": IdmRoute,
+        "pdm_closed": PdmClosed,
+    }
     if name not in known:
         raise PerlsimError(f"unknown policy {name!r}", field="policy", remedy=f"known: {', '.join(known)}")
     return known[name]()

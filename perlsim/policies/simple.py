@@ -12,8 +12,10 @@ from jax import lax
 from perlsim.bank import PATH_SPACING, STEP, Scene
 from perlsim.geometry.numerics import to_frame
 from perlsim.policies import PrivilegedView
-from perlsim.sim.types import Plan, Pose
+from perlsim.sim.types import Plan, Pose, SimState
 
+# Steps of a proposal: 4 s.
+PROPOSED_STEPS = 40
 # Points of a plan's path and steps of its speeds: 20 m every metre, 2 s (DESIGN, FACTS).
 PATH_POINTS, SPEED_STEPS = 20, 20
 # Controllers brake only above 1.1 × the target and press no pedal between: while a log slows down by more than this
@@ -38,6 +40,18 @@ class LogReplay:
     def init(self, scene: Scene, start: jax.Array, key: jax.Array) -> tuple[()]:
         """No memory."""
         return ()
+
+    def propose(self, scene: Scene, state: SimState, key: jax.Array) -> jax.Array:
+        """The logged poses ``[40, 3]`` of the rear axle over 4 s, in its frame of the log; the last known one holds."""
+        bank, to_centre = scene.bank, scene.bank.chassis[scene.idx, 1]
+        steps = jnp.minimum(state.step + jnp.arange(PROPOSED_STEPS + 1), bank.num_steps[scene.idx] - 1)
+        x, y, _, cos, sin, _, _, valid = bank.tracks[scene.idx, steps, :, 0].T
+        known = lax.cummax(jnp.where(valid > 0, jnp.arange(len(steps)), 0))
+        x, y, cos, sin = x[known], y[known], cos[known], sin[known]
+        x, y = x - to_centre * cos, y - to_centre * sin
+        heading = jnp.arctan2(sin * cos[0] - cos * sin[0], cos * cos[0] + sin * sin[0])
+        x, y = to_frame(x, y, x[0], y[0], cos[0], sin[0])
+        return jnp.stack([x, y, heading], 1)[1:]
 
     def act(self, carry, observation: PrivilegedView, key: jax.Array) -> tuple[tuple[()], Plan]:
         """The log's path and speeds from here on."""
@@ -87,6 +101,11 @@ class ConstantVelocity:
     def init(self, scene: Scene, start: jax.Array, key: jax.Array) -> jax.Array:
         """The speed at the start [m/s]."""
         return scene.bank.log_speed[scene.idx, start]
+
+    def propose(self, scene: Scene, state: SimState, key: jax.Array) -> jax.Array:
+        """Poses ``[40, 3]`` straight ahead over 4 s."""
+        distance = STEP * state.ego.speed * jnp.arange(1, PROPOSED_STEPS + 1)
+        return jnp.stack([distance, jnp.zeros_like(distance), jnp.zeros_like(distance)], 1)
 
     def act(self, carry: jax.Array, observation: PrivilegedView, key: jax.Array) -> tuple[jax.Array, Plan]:
         """A straight path at that speed."""
