@@ -16,7 +16,7 @@ def savgol_matrix(
 
     A polynomial is fitted to the window around each sample and evaluated, or differentiated, in the window's middle;
     near the ends the first and the last window serve all samples, each at its own place. A window of even length
-    reaches one sample farther back, and its middle lies between samples (as in scipy's ``mode="interp"``, which
+    reaches one sample farther ahead, and its middle lies between samples (as in scipy's ``mode="interp"``, which
     nuPlan's and NAVSIM's comfort metrics call).
 
     Args:
@@ -31,8 +31,9 @@ def savgol_matrix(
     places = np.arange(window, dtype=np.float64)
     matrix = np.zeros((count, count))
     for row in range(count):
-        first = int(np.clip(row - half, 0, count - window))
-        at = row - first if row < half or row >= count - half else (window - 1) / 2
+        at_end = row < half or row >= count - half
+        first = int(np.clip(row - (half if at_end else (window - 1) // 2), 0, count - window))
+        at = row - first if at_end else (window - 1) / 2
         powers = np.vander(places - at, order + 1, increasing=True)
         fit = np.linalg.pinv(powers)[derivative] if derivative <= order else np.zeros(window)
         matrix[row, first : first + window] = fit * factorial(derivative) / spacing**derivative
