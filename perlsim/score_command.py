@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -210,16 +211,17 @@ def _with_junctions(
     for town in sorted({drives[idx].town for idx in open_ones}):
         path = opendrive.find_town(maps, town)
         try:
-            lanes = opendrive.read(path, with_edges=False).road.lanes if path else None
+            road = opendrive.read(path, with_edges=False).road if path else None
         except FormatError as error:
             unreadable.append(error)
             continue
-        for idx in open_ones if lanes else ():
+        for idx in open_ones if road else ():
             drive = drives[idx]
-            if drive.town == town and lanes and drive.record:
+            if drive.town == town and road and drive.record:
                 entry = entries[drive.route]
-                junction = first_junction(entry.points, lanes)
-                passed = bench2drive.passed_junction(drive.record.completion, junction, entry.length)
+                junction = first_junction(entry.points, road)
+                length = entry.length if math.isnan(drive.record.length) else drive.record.length
+                passed = bench2drive.passed_junction(drive.record.completion, junction, length)
                 drives[idx] = replace(drive, passed=passed)
     return drives
 

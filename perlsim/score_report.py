@@ -195,7 +195,7 @@ def _remarks(report: Report) -> list[tuple[str, list[str]]]:
             (
                 "routes whose file states another penalty",
                 [
-                    f"{d.route}: {d.record.stated_penalty} in {d.record.file}, its infractions give {d.record.penalty:.6f}"
+                    f"{d.route}: {d.record.stated_penalty} in {d.record.file}, expected {d.record.penalty:.6f}"
                     for d in report.disagreeing
                     if d.record
                 ],

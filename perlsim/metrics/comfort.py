@@ -153,7 +153,7 @@ def comfortable_chunks(motion: Motion, *, bounds: Bounds | None = None, compat: 
         & (np.abs(yaw_rate) < bounds.yaw_rate)
         & (np.abs(yaw_acceleration) < bounds.yaw_acceleration)
     )
-    return inside.all(-1)
+    return np.asarray(inside.all(-1))
 
 
 def comfort(motion: Motion, *, bounds: Bounds | None = None, compat: bool = False) -> float:

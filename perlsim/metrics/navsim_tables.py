@@ -186,16 +186,21 @@ def read_table(path: Path) -> SceneTable:
 
 
 def _form(columns: tuple[str, ...], path: Path) -> Form:
+    form: Form
+
     def lacking(form: Form, ending: str = "") -> list[str]:
         needed = ("token", *(f"{name}{ending}" for name in _names(form) if name != EXTENDED_COMFORT))
         return [name for name in needed if name not in columns]
 
     if any(name.endswith(STAGES[0]) for name in columns):
-        form, missing = "epdms_two_stage", lacking("epdms", STAGES[0]) + lacking("epdms", STAGES[1])
+        form = "epdms_two_stage"
+        missing = lacking("epdms", STAGES[0]) + lacking("epdms", STAGES[1])
     elif "comfort" in columns and "history_comfort" not in columns:
-        form, missing = "pdms", lacking("pdms")
+        form = "pdms"
+        missing = lacking("pdms")
     else:
-        form, missing = "epdms", lacking("epdms")
+        form = "epdms"
+        missing = lacking("epdms")
     if missing:
         raise FormatError(
             f"lacks the columns {', '.join(dict.fromkeys(missing))}",
@@ -214,7 +219,9 @@ class _Reading:
     """Turns the rows of one file into a `SceneTable`."""
 
     def __init__(self, path: Path, form: Form, columns: tuple[str, ...]):
-        self._path, self._form, self._columns = path, form, columns
+        self._path: Path = path
+        self._form: Form = form
+        self._columns = columns
 
     def table(self, rows: list[tuple[int, dict[str, str]]]) -> SceneTable:
         scenes: dict[str, tuple[int, int, dict[str, float], float]] = {}

@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import shapely
 from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 
 from perlsim.errors import FormatError
-from perlsim.scenario import Array, Lanes
+from perlsim.geometry import polylines
+from perlsim.route import LaneGraph
+from perlsim.scenario import Array, Road
+from perlsim.worlds.opendrive.crop import box_around, crop
 from perlsim.worlds.opendrive.xml import child, children, number
 
-SPACING = 1.0  # m between the places at which a route is compared with the lanes
 NEAR = 3.0  # m, farthest from a lane's centre, in plan and in height, to be on it
+MARGIN = 50.0  # m of lanes kept around a route
 SAME_WAY = np.deg2rad(60.0)  # most that lane and route may differ in direction
 
 
@@ -70,54 +72,70 @@ def read_routes(path: Path) -> list[RouteFileEntry]:
     return routes
 
 
-def first_junction(points: Array, lanes: Lanes) -> float | None:
+def first_junction(points: Array, road: Road) -> float | None:
     """Where along a route its first junction begins.
 
+    Bench2Drive's routes have no waypoints inside the turn that their scenario is about: from one waypoint to
+    the next the route follows the lanes.
+
     Args:
-        points: ``[n, 3]`` m, the route's waypoints.
-        lanes: the town's lanes, in the same frame.
+        points: ``[n, 3]`` m, the route's waypoints, less than about 100 m apart, lanes not changed between.
+        road: the town, in the same frame.
 
     Returns:
-        m from the route's start, to `SPACING`; None where no part of the route lies on a lane of a junction.
+        m from the route's start; None where no part of the route lies on a lane of a junction.
     """
-    along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=-1))])
-    at = np.arange(0.0, along[-1] + 1e-9, SPACING)
-    dense = np.stack([np.interp(at, along, points[:, axis]) for axis in range(3)], axis=-1)
-    heading = _headings(dense)
-    # Segments of lanes near the route, each with its height, its direction and whether it is in a junction.
-    start, end, lane_idx = _segments(lanes)
-    low, high = dense[:, :2].min(0) - NEAR, dense[:, :2].max(0) + NEAR
-    near = (np.maximum(start, end)[:, :2] >= low).all(1) & (np.minimum(start, end)[:, :2] <= high).all(1)
-    start, end, lane_idx = start[near], end[near], lane_idx[near]
-    lines = shapely.linestrings(np.stack([start[:, :2], end[:, :2]], axis=1))
-    places = shapely.points(dense[:, :2])
-    place, segment = shapely.STRtree(lines).query(places, predicate="dwithin", distance=NEAR)
-    direction = np.arctan2(*(end - start)[segment, 1::-1].T)
-    turn = np.abs((heading[place] - direction + np.pi) % (2 * np.pi) - np.pi)
-    height = np.abs(dense[place, 2] - (start + end)[segment, 2] / 2)
-    fits = (turn < SAME_WAY) & (height < NEAR)
-    place, segment = place[fits], segment[fits]
-    gap = shapely.distance(places[place], lines[segment])
-    order = np.lexsort((gap, place))
-    on, first = np.unique(place[order], return_index=True)
-    in_junction = lanes.in_junction[lane_idx[segment[order[first]]]]
-    return float(at[on[in_junction][0]]) if in_junction.any() else None
+    lanes = crop(road, box_around(points, MARGIN))[0].lanes
+    if not len(lanes):
+        return None
+    graph = LaneGraph(lanes)
+    on, arc = _lanes_of(points, graph)
+    start = 0.0
+    for at, lane in enumerate(on):
+        if lane >= 0 and lanes.in_junction[lane]:
+            return start
+        if at + 1 == len(on):
+            break
+        if lane >= 0 and on[at + 1] != lane:
+            lead = graph.length(lane) - float(arc[at])
+            for passed in _way(graph, lane, on[at + 1]):
+                if lanes.in_junction[passed]:
+                    return start + lead
+                lead += graph.length(passed)
+        start += float(np.linalg.norm(points[at + 1] - points[at]))
+    return None
 
 
-def _segments(lanes: Lanes) -> tuple[Array, Array, Array]:
-    """Start and end ``[S, 3]`` m of all segments of the centre lines, and int ``[S]`` the lane of each."""
-    points, offsets = lanes.centre.values, lanes.centre.offsets
-    lane_of_point = np.repeat(np.arange(len(lanes)), np.diff(offsets))
-    inner = lane_of_point[1:] == lane_of_point[:-1]
-    return points[:-1][inner], points[1:][inner], lane_of_point[:-1][inner]
+def _way(graph: LaneGraph, lane: int, goal: int) -> tuple[int, ...]:
+    """The lanes after ``lane`` up to ``goal``, by the shortest way; empty where none is within about 100 m."""
+    ahead = graph.ahead(lane)
+    if goal in ahead:
+        return (*ahead[goal][1], goal)
+    ways = [
+        (
+            gone + graph.length(midway) + graph.ahead(midway)[goal][0],
+            (*passed, midway, *graph.ahead(midway)[goal][1], goal),
+        )
+        for midway, (gone, passed) in ahead.items()
+        if goal in graph.ahead(midway)
+    ]
+    return min(ways)[1] if ways else ()
 
 
-def _headings(points: Array) -> Array:
-    """Direction of travel ``[n]`` rad at points along a line."""
-    if len(points) < 2:
-        return np.zeros(len(points))
-    steps = np.gradient(points[:, :2], axis=0)
-    return np.arctan2(steps[:, 1], steps[:, 0])
+def _lanes_of(points: Array, graph: LaneGraph) -> tuple[list[int], Array]:
+    """The lane under each waypoint, −1 none, and ``[n]`` m: how far along that lane."""
+    ahead = polylines.headings(points)
+    # Before a gap, the way to the next waypoint is not that of the lane; behind it, the way from the last is not.
+    ways = np.stack([ahead, np.append(ahead[:1], ahead[:-1])])
+    lane, arc = np.full(len(points), -1), np.zeros(len(points))
+    nearest = np.full(len(points), NEAR)
+    for idx, line in enumerate(graph.lines):
+        hit = polylines.project(line, points)
+        turn = np.abs(polylines.wrap(polylines.headings(line)[hit.segment] - ways)).min(0)
+        height = np.abs(polylines.interpolate(line, hit.arc)[:, 2] - points[:, 2])
+        better = (hit.distance < nearest) & (turn < SAME_WAY) & (height < NEAR)
+        lane[better], arc[better], nearest[better] = idx, hit.arc[better], hit.distance[better]
+    return lane.tolist(), arc
 
 
 def _route(element) -> RouteFileEntry:

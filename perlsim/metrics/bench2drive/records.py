@@ -51,6 +51,7 @@ class RouteRecord:
         status: "Completed", "Perfect", "Failed - …" or "Started".
         completion: how much of the route was driven, %.
         infractions: texts of all infractions by the record's keys.
+        length: of the route as planned lane by lane, m; NaN where the record has none.
         stated_penalty: the product of penalties that the file states; NaN where it states none.
         save_name: name of the folder in which the drive's own log lies; empty where the record has none.
         file: the file it comes from.
@@ -63,6 +64,7 @@ class RouteRecord:
     status: str
     completion: float
     infractions: Mapping[str, tuple[str, ...]]
+    length: float
     stated_penalty: float
     save_name: str
     file: str
@@ -212,15 +214,16 @@ def _record(entry: Any, where: str, path: Path) -> RouteRecord:
     if not isinstance(scores, dict):
         fail("scores", "the scores", scores)
     completion, stated = scores.get("score_route"), scores.get("score_penalty", math.nan)
-    if not _is_number(completion) or not 0 <= completion <= 100:
+    if not isinstance(completion, int | float) or not 0 <= completion <= 100:
         fail("scores.score_route", "a completion from 0 to 100 %", completion)
-    if not _is_number(stated):
+    if not isinstance(stated, int | float):
         fail("scores.score_penalty", "a number", stated)
     if not isinstance(infractions, dict):
         fail("infractions", "lists of infractions", infractions)
     for kind, texts in infractions.items():
         if not isinstance(texts, list) or not all(isinstance(line, str) for line in texts):
             fail(f"infractions.{kind}", "a list of texts", texts)
+    length = meta.get("route_length") if isinstance(meta := entry.get("meta"), dict) else None
     route, repetition = split_route_id(text("route_id"))
     record = RouteRecord(
         route=route,
@@ -230,6 +233,7 @@ def _record(entry: Any, where: str, path: Path) -> RouteRecord:
         status=text("status"),
         completion=float(completion),
         infractions={kind: tuple(texts) for kind, texts in infractions.items()},
+        length=float(length) if isinstance(length, int | float) and length > 0 else math.nan,
         stated_penalty=float(stated),
         save_name=text("save_name"),
         file=str(path),
@@ -237,7 +241,3 @@ def _record(entry: Any, where: str, path: Path) -> RouteRecord:
     # Both read percentages from texts: a text without one is this file's fault, so it shows here.
     _ = record.penalty, record.efficiency
     return record
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
