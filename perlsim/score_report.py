@@ -178,7 +178,7 @@ def _remarks(report: Report) -> list[tuple[str, list[str]]]:
             drive for drive in report.gathered.drives if drive.attempt.may_be_rescued and drive.passed is None
         ]
         remarks += [
-            ("files without a record", [f"{f} ({n} routes)" for f, n in report.gathered.without_record]),
+            ("files that lack routes", [f"{f} ({n} missing)" for f, n in report.gathered.without_record]),
             ("routes without a record, scored 0", [f"{d.route} {d.scenario}".strip() for d in missing]),
             (
                 "routes with several records, of which the first counts",

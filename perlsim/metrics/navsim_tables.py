@@ -57,7 +57,7 @@ TOLERANCE = 1e-6
 ROUNDING = 1e-9
 
 _SUMMARY = re.compile(
-    r"(average|aggregate|extended_pdm_score|pseudo_closed_loop|mean|summary|overall)\b.*|.*_row"
+    r"(average|aggregate|extended_pdm_score|pseudo_closed_loop)(_.*)?|mean|summary|overall|.*_row"
 )
 _TRUE, _FALSE = ("true", "1", "1.0"), ("false", "0", "0.0")
 
