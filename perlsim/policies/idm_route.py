@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from perlsim.bank import STEP, Scene
+from perlsim.bank import STEP, VALID, Scene, X, Y
 from perlsim.policies import PrivilegedView
 from perlsim.policies.corridor import FORECAST_STEP, NOWHERE, Occupied, occupied
 from perlsim.policies.route_path import POINTS, SPACING, RoutePath, path_ahead, plan_on, trajectory_on
@@ -34,6 +34,14 @@ ANTICIPATED = 3
 _NEAR = 2.0
 # Curves are not driven more slowly than this [m/s].
 _LEAST_CURVE_SPEED = 2.0
+# Change of acceleration [m/s³, S] that a proposal keeps to, below NAVSIM's bound of comfort (4.13), unless it has to
+# brake harder than this [m/s²].
+_JERK, _HARD = 3.0, 3.5
+# The IDM brakes hard when a gap is short, even one that does not shrink. Here it brakes as hard as comfortable [m/s²],
+# or this many times as hard as it takes to stop closing up before the last bit of the gap [m]; S.
+_COMFORTABLE, _SAFETY, _LEAST_GAP = 3.0, 1.5, 0.5
+# Speeds before the start from which a proposal takes the ego's acceleration: 0.5 s.
+_SLOPE_STEPS = 5
 # Controllers brake only above 1.1 × the target: while a plan slows down, its targets are lower by that.
 _BRAKE_RATIO = 1.1
 _CELL = round(FORECAST_STEP / STEP)
@@ -81,11 +89,19 @@ class IdmRoute:
     def propose(self, scene: Scene, state: SimState, key: jax.Array) -> jax.Array:
         """Poses ``[40, 3]`` of the rear axle over 4 s, in its present frame."""
         path = path_ahead(scene, state)
-        place, _ = self.unrolled(scene, state, path, state.ego.speed, PROPOSED_STEPS)
+        place, _ = self.unrolled(
+            scene, state, path, state.ego.speed, PROPOSED_STEPS, acceleration_so_far(scene, state)
+        )
         return trajectory_on(path, state.ego, scene.bank.chassis[scene.idx, 1], place[1:])
 
     def unrolled(
-        self, scene: Scene, state: SimState, path: RoutePath, initial_speed: jax.Array, steps: int
+        self,
+        scene: Scene,
+        state: SimState,
+        path: RoutePath,
+        initial_speed: jax.Array,
+        steps: int,
+        acceleration: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         """Places on a path [m] and speeds [m/s] at each step from now on, ``[steps + 1]``.
 
@@ -95,12 +111,12 @@ class IdmRoute:
             path: from the ego on.
             initial_speed: m/s at the start of the episode; see ``default_limit``.
             steps: of 0.1 s, a multiple of 5.
+            acceleration: m/s² so far, from which it changes smoothly; None where it may jump.
         """
         cells = steps // _CELL
         leaders = occupied(scene, state, path, cells + ANTICIPATED, self.margin, self.num_leaders)
-        return self.follow(
-            scene, state, self.desired(path, initial_speed), leaders, self.stop(scene, state, path), steps
-        )
+        desired, stop = self.desired(path, initial_speed), self.stop(scene, state, path)
+        return self.follow(scene, state, desired, leaders, stop, steps, acceleration)
 
     def desired(
         self, path: RoutePath, initial_speed: jax.Array, factor: jax.Array | float = 1.0
@@ -137,29 +153,37 @@ class IdmRoute:
         leaders: Occupied,
         stop: jax.Array,
         steps: int,
+        acceleration: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         """As `unrolled`, with what it gathers about the path."""
         half_length = scene.bank.boxes[scene.idx, 0, 0]
         cells = steps // _CELL
         ahead = FORECAST_STEP * jnp.arange(ANTICIPATED + 1, dtype=jnp.float32)[:, None]
+        times = STEP * jnp.arange(1, _CELL + 1, dtype=jnp.float32)
 
         def one(carry, cell):
-            place, speed = carry
-            rear, front, leader_speed = (jnp.stack(rows) for rows in cell)
-            acceleration = self._acceleration(
-                place, speed, desired, (rear, front, leader_speed), stop, half_length, ahead
-            )
-            # Within the cell the acceleration holds, until the ego stands.
-            times = STEP * jnp.arange(1, _CELL + 1, dtype=jnp.float32)
-            speeds = jnp.maximum(speed + acceleration * times, 0.0)
-            before = jnp.concatenate([speed[None], speeds[:-1]])
-            places = place + jnp.cumsum(0.5 * STEP * (speeds + before))
-            return (places[-1], speeds[-1]), (places, speeds)
+            place, speed, before = carry
+            leader = tuple(jnp.stack(rows) for rows in cell)
+            wanted = self._acceleration(place, speed, desired, leader, stop, half_length, ahead)
+            if acceleration is None:
+                before = wanted
+            allowed = jnp.where(wanted < -_HARD, NOWHERE, _JERK) * times
+            accelerations = before + jnp.clip(wanted - before, -allowed, allowed)
+            # Who stands, stands.
+            speeds = jnp.maximum(speed + STEP * jnp.cumsum(accelerations), 0.0)
+            places = place + STEP * jnp.cumsum(0.5 * (speeds + jnp.concatenate([speed[None], speeds[:-1]])))
+            reached = jnp.where(speeds[-1] > 0, accelerations[-1], 0.0)
+            return (places[-1], speeds[-1], reached), (places, speeds)
 
         windows = jax.tree.map(
             lambda rows: tuple(rows[k : k + cells] for k in range(ANTICIPATED + 1)), tuple(leaders)
         )
-        begin = (jnp.zeros_like(state.ego.speed), state.ego.speed)
+        speed = state.ego.speed
+        begin = (
+            jnp.zeros_like(speed),
+            speed,
+            jnp.zeros_like(speed) if acceleration is None else acceleration,
+        )
         _, (places, speeds) = lax.scan(one, begin, windows)
         return (
             jnp.concatenate([begin[0][None], places.ravel()]),
@@ -177,9 +201,30 @@ class IdmRoute:
         gap = rear - leader_speed * ahead - place - half_length
         gap = jnp.where(follows & (rear < NOWHERE), gap, NOWHERE)
         limit = desired[jnp.clip(jnp.round(place * (1.0 / SPACING)), 0, POINTS - 1).astype(jnp.int32)]
-        by_leader = self.law.accelerate(speed, limit, gap, leader_speed).min()
-        by_line = self.law.accelerate(speed, limit, stop - place, jnp.zeros_like(stop))
-        return jnp.minimum(by_leader, by_line)
+        by_leader = self._answer(speed, limit, gap, leader_speed).min()
+        return jnp.minimum(by_leader, self._answer(speed, limit, stop - place, jnp.zeros_like(stop)))
+
+    def _answer(self, speed, limit, gap, leader_speed) -> jax.Array:
+        """The IDM, which brakes no harder for a short gap or a low limit alone than is comfortable."""
+        closing = jnp.maximum(speed - leader_speed, 0.0)
+        needed = closing * closing / (2.0 * jnp.maximum(gap - _LEAST_GAP, _LEAST_GAP))
+        hardest = jnp.maximum(_COMFORTABLE, _SAFETY * needed)
+        return jnp.maximum(self.law.accelerate(speed, limit, gap, leader_speed), -hardest)
+
+
+def logged_before(scene: Scene, state: SimState) -> jax.Array:
+    """Whether the ego is where the log has it, so that the log tells what it did before; bool."""
+    row = scene.agents_at(state.step)[:, 0]
+    return (jnp.abs(row[X] - state.ego.x) + jnp.abs(row[Y] - state.ego.y) < 0.05) & (row[VALID] > 0)
+
+
+def acceleration_so_far(scene: Scene, state: SimState) -> jax.Array:
+    """The ego's acceleration [m/s²] at the start of an episode, from the speeds of the log before it; else 0."""
+    before = state.step - _SLOPE_STEPS
+    slope = (state.ego.speed - scene.bank.log_speed[scene.idx, jnp.maximum(before, 0)]) / (
+        _SLOPE_STEPS * STEP
+    )
+    return jnp.where((before >= 0) & logged_before(scene, state), jnp.clip(slope, -_HARD, _HARD), 0.0)
 
 
 def targets(speed: jax.Array) -> jax.Array:

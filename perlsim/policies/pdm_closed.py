@@ -22,17 +22,25 @@ from perlsim.metrics.pdm.score import score_candidates
 from perlsim.metrics.pdm.types import PdmConfig, PdmScore, SubScore
 from perlsim.policies import PrivilegedView
 from perlsim.policies.corridor import FORECAST_STEP, occupied
-from perlsim.policies.idm_route import ANTICIPATED, IdmRoute, targets
+from perlsim.policies.idm_route import (
+    ANTICIPATED,
+    IdmRoute,
+    acceleration_so_far,
+    logged_before,
+    targets,
+)
 from perlsim.policies.route_path import RoutePath, path_ahead, plan_on, trajectory_on
 from perlsim.policies.simple import PROPOSED_STEPS, SPEED_STEPS
 from perlsim.sim.agents import LogAgents
-from perlsim.sim.core import SimConfig, init
+from perlsim.sim.core import SimConfig, init, logged_past
 from perlsim.sim.types import Plan, SimState
 
 # Weights of progress, time to collision, comfort (PDMS) and of staying in the middle (EPDMS's lane keeping).
 _PROGRESS, _CLEARANCE, _COMFORT, _MIDDLE = 5.0, 5.0, 2.0, 2.0
 # What the weighted part counts where the multipliers are 0 for all: enough to choose by.
 _TIE = 1e-3
+# NAVSIM's history: 1.5 s.
+_HISTORY = 15
 _SCORING = PdmConfig(extended=False, ignore_initial_overlaps=True)
 
 
@@ -86,7 +94,7 @@ class PdmClosed:
     def act(self, carry: jax.Array, observation: PrivilegedView, key: jax.Array) -> tuple[jax.Array, Plan]:
         """A plan of 2 s."""
         scene, state = observation
-        chosen = self.choose(scene, state, carry)
+        chosen = self.choose(scene, state, carry, jnp.zeros((0, 4)))
         speed = targets(chosen.speed[: SPEED_STEPS + 1])
         # An emergency brake is the pedal pressed, not a speed to come down to.
         speed = jnp.where(chosen.emergency, 0.0, speed)
@@ -94,27 +102,41 @@ class PdmClosed:
 
     def propose(self, scene: Scene, state: SimState, key: jax.Array) -> jax.Array:
         """Poses ``[40, 3]`` of the rear axle over 4 s, in its present frame."""
-        return self.choose(scene, state, state.ego.speed).candidate
+        past = logged_past(scene, state.step - jnp.arange(_HISTORY, 0, -1))[:, :, 0]
+        past = past * logged_before(scene, state)
+        chosen = self.choose(scene, state, state.ego.speed, past, acceleration_so_far(scene, state))
+        return chosen.candidate
 
-    def choose(self, scene: Scene, state: SimState, initial_speed: jax.Array) -> Chosen:
+    def choose(
+        self,
+        scene: Scene,
+        state: SimState,
+        initial_speed: jax.Array,
+        past: jax.Array,
+        acceleration: jax.Array | None = None,
+    ) -> Chosen:
         """The best proposal, or the emergency brake.
 
         Args:
             scene: scene.
             state: of it.
             initial_speed: m/s at the start of the episode.
+            past: ``[P, 4]`` of the ego, as `score_candidates` takes it; P may be 0.
+            acceleration: m/s² so far, from which proposals change it smoothly; None where it may jump.
         """
         to_centre = scene.bank.chassis[scene.idx, 1]
         offsets = jnp.asarray(self.offsets, jnp.float32)
         paths = jax.vmap(lambda offset: path_ahead(scene, state, offset))(offsets)
-        places, speeds = jax.vmap(lambda path: self._driven(scene, state, path, initial_speed))(paths)
+        places, speeds = jax.vmap(lambda path: self._driven(scene, state, path, initial_speed, acceleration))(
+            paths
+        )
         fractions, steps = len(self.fractions), PROPOSED_STEPS + 1
         place, speed = places.reshape(-1, steps), speeds.reshape(-1, steps)
         of_each = jax.tree.map(lambda leaf: jnp.repeat(leaf, fractions, 0), paths)
         candidates = jax.vmap(lambda path, place: trajectory_on(path, state.ego, to_centre, place[1:]))(
             of_each, place
         )
-        score = self._score(scene, state, candidates)
+        score = self._score(scene, state, past, candidates)
         best = jnp.argmax(self._totals(score)).astype(jnp.int32)
         collides = score.failure_time[best, SubScore.NO_AT_FAULT_COLLISIONS] <= self.brake_time
         path = jax.tree.map(lambda leaf: leaf[best // fractions], paths)
@@ -128,7 +150,7 @@ class PdmClosed:
             best,
         )
 
-    def _driven(self, scene: Scene, state: SimState, path: RoutePath, initial_speed: jax.Array):
+    def _driven(self, scene: Scene, state: SimState, path: RoutePath, initial_speed: jax.Array, acceleration):
         """Places and speeds ``[fractions, 41]`` along one path."""
         driver = self.driver
         forecasts = round(PROPOSED_STEPS * STEP / FORECAST_STEP) + ANTICIPATED
@@ -137,11 +159,11 @@ class PdmClosed:
 
         def at(fraction: jax.Array):
             desired = driver.desired(path, initial_speed, fraction)
-            return driver.follow(scene, state, desired, leaders, stop, PROPOSED_STEPS)
+            return driver.follow(scene, state, desired, leaders, stop, PROPOSED_STEPS, acceleration)
 
         return jax.vmap(at)(jnp.asarray(self.fractions, jnp.float32))
 
-    def _score(self, scene: Scene, state: SimState, candidates: jax.Array) -> PdmScore:
+    def _score(self, scene: Scene, state: SimState, past: jax.Array, candidates: jax.Array) -> PdmScore:
         """Scores against the forecasts."""
         times = STEP * jnp.arange(PROPOSED_STEPS + 1, dtype=jnp.float32)[:, None]
         rows = state.agents
@@ -152,9 +174,7 @@ class PdmClosed:
         lights = jnp.broadcast_to(
             scene.lights_at(state.step), (PROPOSED_STEPS + 1, scene.bank.light_state.shape[2])
         )
-        return score_candidates(
-            _SCORING, scene, state.ego, jnp.zeros((0, 4)), candidates, forecast, lights, jnp.float32(jnp.nan)
-        )
+        return _scored(scene.bank, scene.idx, state.ego, past, candidates, forecast, lights)
 
     def _totals(self, score: PdmScore) -> jax.Array:
         """What proposals are compared by; what the map does not tell is taken as fulfilled."""
@@ -175,6 +195,19 @@ class PdmClosed:
         speeds = jnp.maximum(speed - self.brake_deceleration * times, 0.0)
         gone = 0.5 * STEP * (speeds[1:] + speeds[:-1])
         return jnp.concatenate([jnp.zeros(1), jnp.cumsum(gone)]), speeds
+
+
+def _scored(bank, idx, ego, past, candidates, agents, lights) -> PdmScore:
+    """Scores of proposals. The scorer skips what is far away, which works one scene at a time only: on a CPU,
+    scenes of a batch therefore wait for each other."""
+
+    def one(bank, idx, ego, past, candidates, agents, lights):
+        scene = Scene(bank, idx)
+        return score_candidates(_SCORING, scene, ego, past, candidates, agents, lights, jnp.float32(jnp.nan))
+
+    if jax.default_backend() == "cpu":
+        one = jax.custom_batching.sequential_vmap(one)
+    return one(bank, idx, ego, past, candidates, agents, lights)
 
 
 def reference_progress(
