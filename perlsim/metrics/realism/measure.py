@@ -64,11 +64,17 @@ def realism(
         settings: None takes those of the challenge of 2025.
 
     Raises:
-        PerlsimError: no rollouts, or no scenario is long enough.
+        PerlsimError: no rollouts, a start without history, or no scenario is long enough.
     """
     settings = settings or RealismSettings()
     if num_rollouts < 1:
         raise PerlsimError(f"{num_rollouts} rollouts", field="num_rollouts", remedy="take at least 1")
+    if settings.start < LEAD_IN - 1:
+        raise PerlsimError(
+            f"a start at step {settings.start} leaves no history for differences",
+            field="start",
+            remedy=f"start at step {LEAD_IN - 1} or later",
+        )
     scenarios = list(scenarios)
     places = {id(scenario): place for place, scenario in enumerate(scenarios)}
     enough = [scenario for scenario in scenarios if _long_enough(settings, scenario)]
@@ -108,8 +114,7 @@ def _one_scene(
     logged = np.asarray(_logged(horizon, scene, start))
     sizes = np.asarray(scene.bank.boxes[scene.idx])
     there = logged[LEAD_IN:, VALID] > 0
-    scored = (logged[LEAD_IN - 1, VALID] > 0) & there.any(0) & (sizes[2] != AgentType.STATIC)
-    scored[0] = False
+    scored = _scored(settings, logged, sizes[2])
     if not scored.any():
         return None
     chunks = [keys[first : first + _CHUNK] for first in range(0, len(keys), _CHUNK)]
@@ -130,7 +135,7 @@ def _one_scene(
         return with_edges(found, edges, tracks[LEAD_IN:], sizes)
 
     simulated = Features(*map(np.stack, zip(*map(features, rollouts), strict=True)))
-    errors = average_error(
+    errors = _average_error(
         jnp.asarray(rollouts[:, LEAD_IN:, :2].transpose(0, 3, 1, 2)),
         jnp.asarray(logged[LEAD_IN:, :2].transpose(2, 0, 1)),
         jnp.asarray(there.T),
@@ -147,6 +152,17 @@ def _one_scene(
     )
 
 
+def _scored(settings: RealismSettings, logged: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """Who counts, bool ``[A]``: see `realism` and `RealismSettings.least_driven`."""
+    future = logged[LEAD_IN - 1 :]
+    there = future[:, VALID] > 0
+    moved = np.hypot(*np.diff(future[:, :2], axis=0).swapaxes(0, 1))
+    driven = (moved * (there[1:] & there[:-1])).sum(0)
+    scored = there[0] & there[1:].any(0) & (driven >= settings.least_driven) & (kind != AgentType.STATIC)
+    scored[0] = False
+    return scored
+
+
 @partial(jax.jit, static_argnums=0)
 def _logged(horizon: int, scene: Scene, start: jax.Array) -> jax.Array:
     return logged_of(horizon, scene, start)
@@ -158,3 +174,4 @@ def _simulated(horizon: int, agents: Any, scene: Scene, start: jax.Array, keys: 
 
 
 _features = jax.jit(features_of)
+_average_error = jax.jit(average_error)

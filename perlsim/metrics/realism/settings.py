@@ -70,8 +70,11 @@ class RealismSettings:
         start: step of the log at which simulation begins, after a second of history.
         horizon: simulated steps of 0.1 s.
         features: what is scored.
+        least_driven: m; who drives less than this in the logged future is simulated but not scored. Parked cars are
+            easy, and the challenge's choice of whom to predict holds few of them.
     """
 
     start: int = 10
     horizon: int = 80
     features: tuple[Feature, ...] = CHALLENGE_2025
+    least_driven: float = 0.0
