@@ -34,9 +34,10 @@ ANTICIPATED = 3
 _NEAR = 2.0
 # Curves are not driven more slowly than this [m/s].
 _LEAST_CURVE_SPEED = 2.0
-# Change of acceleration [m/s³, S] that a proposal keeps to, below NAVSIM's bound of comfort (4.13), unless it has to
-# brake harder than this [m/s²].
-_JERK, _HARD = 3.0, 3.5
+# Changes of acceleration [m/s³, S] that a proposal keeps to, towards more and towards less, unless it has to brake
+# harder than the third [m/s²]. The tracker that proposals are scored with looks 1 s ahead and makes them steeper;
+# NAVSIM's bound of comfort is 4.13.
+_JERK, _BRAKING_JERK, _HARD = 1.5, 3.0, 3.5
 # The IDM brakes hard when a gap is short, even one that does not shrink. Here it brakes as hard as comfortable [m/s²],
 # or this many times as hard as it takes to stop closing up before the last bit of the gap [m]; S.
 _COMFORTABLE, _SAFETY, _LEAST_GAP = 3.0, 1.5, 0.5
@@ -167,8 +168,8 @@ class IdmRoute:
             wanted = self._acceleration(place, speed, desired, leader, stop, half_length, ahead)
             if acceleration is None:
                 before = wanted
-            allowed = jnp.where(wanted < -_HARD, NOWHERE, _JERK) * times
-            accelerations = before + jnp.clip(wanted - before, -allowed, allowed)
+            less = jnp.where(wanted < -_HARD, NOWHERE, _BRAKING_JERK)
+            accelerations = before + jnp.clip(wanted - before, -less * times, _JERK * times)
             # Who stands, stands.
             speeds = jnp.maximum(speed + STEP * jnp.cumsum(accelerations), 0.0)
             places = place + STEP * jnp.cumsum(0.5 * (speeds + jnp.concatenate([speed[None], speeds[:-1]])))
