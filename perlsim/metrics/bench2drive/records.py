@@ -123,13 +123,11 @@ class ResultFile:
         file: its path.
         records: the routes that ended.
         num_routes: how many routes it should hold, at least one.
-        status: its ``entry_status``; empty where it has none.
     """
 
     file: str
     records: tuple[RouteRecord, ...]
     num_routes: int
-    status: str = ""
 
     @property
     def num_missing(self) -> int:
@@ -158,10 +156,7 @@ def read_results(path: Path) -> ResultFile:
     progress = checkpoint.get("progress")
     stated = progress[1] if isinstance(progress, list) and len(progress) == 2 else None
     total = stated if isinstance(stated, int) and not isinstance(stated, bool) else 0
-    status = content.get("entry_status")
-    return ResultFile(
-        str(path), records, max(total, len(records), 1), status if isinstance(status, str) else ""
-    )
+    return ResultFile(str(path), records, max(total, len(records), 1))
 
 
 def load_json(path: Path) -> Any:
