@@ -121,7 +121,9 @@ class SceneTable:
     def disagreements(self, tolerance: float = TOLERANCE) -> list[Disagreement]:
         """Stated scores, and averages of a whole table, that do not follow from the sub-scores."""
         scores = self.scores()
-        wrong = np.flatnonzero(np.abs(scores - self.stated) > tolerance)
+        # A table need not state scores; one that does states them all.
+        stated = not np.isnan(self.stated).all()
+        wrong = np.flatnonzero(stated & ~(np.abs(scores - self.stated) <= tolerance))
         found = [
             Disagreement(int(self.lines[i]), self.tokens[i], "score", float(self.stated[i]), float(scores[i]))
             for i in wrong

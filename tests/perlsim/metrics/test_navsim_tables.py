@@ -84,6 +84,12 @@ def test_a_row_whose_score_does_not_follow_is_named(tmp_path):
     assert (wrong.line, wrong.token, wrong.column, wrong.stated) == (3, "b", "score", 0.9)
 
 
+def test_scores_may_be_left_out_but_not_of_some_scenes(tmp_path):
+    assert read_table(write(tmp_path / "t.csv", scene("a"), scene("b"))).disagreements() == []
+    table = read_table(write(tmp_path / "t.csv", scene("a", score=11 / 14), scene("b", score="")))
+    assert [wrong.token for wrong in table.disagreements()] == ["b"]
+
+
 def test_scenes_without_scores_are_left_out_and_named(tmp_path):
     failed = {"token": "b", "valid": "False"}
     table = read_table(write(tmp_path / "t.csv", scene("a"), failed))
