@@ -265,11 +265,148 @@ class Score:
         return run(self)
 
 
+@dataclass(frozen=True)
+class Eval:
+    """Score policies on scenes of logs: NAVSIM's PDMS and EPDMS with their sub-scores of one plan of 4 s, and
+    collisions, road, lights, progress and margins of closed loops. Without a store, on embedded synthetic logs.
+
+    Scenes are windows of logs in which the ego is there 1.5 s before the start (NAVSIM's history) and over the
+    horizon. Intervals are 95 % bootstraps that draw whole recordings. With -o, a run that was interrupted goes
+    on with the policies that are left when the same command is given again.
+    """
+
+    policy: str = "log_replay"
+    """Names of policies, separated by commas: log_replay, constant_velocity, idm_route, pdm_closed."""
+    store: Path | None = None
+    """Folder of the scenario store; embedded synthetic logs by default."""
+    agents: str = "log"
+    """How the other road users move, also under NAVSIM's protocol: log, constant_velocity, idm."""
+    scenes: int | None = None
+    """Most scenes, spread over as many logs as there are; all windows of a store, or 48 embedded logs, by
+    default."""
+    seed: int = 0
+    """Seed of the choice of scenes, of embedded logs and of all noise."""
+    split: str | None = None
+    """Use the scenes of one split: train, val or test; all by default."""
+    horizon: int = 40
+    """Steps of 0.1 s in closed loop; NAVSIM's protocol has 40."""
+    replan_every: int = 5
+    """Steps of 0.1 s between plans in closed loop."""
+    stride: float = 0.5
+    """Seconds between the starts of windows of one log."""
+    max_agents: int | None = None
+    """Keep the road users nearest to the ego, at most this many; all by default."""
+    include_standing: bool = False
+    """Keep scenes in which the logged ego gets less than 0.5 m far; left out by default, since every policy
+    that waits solves them."""
+    stage2: Path | None = None
+    """File of second-stage starts made by perlsim perturb: its scenes are scored, in two stages too."""
+    rollouts: int = 100
+    """Scenes of each policy whose rollouts are kept in the run folder, evenly spread."""
+    out: Annotated[Path | None, arg(aliases=["-o"], metavar="RUN")] = None
+    """Folder of the run: results as JSON and HTML, and rollouts to view; made if absent."""
+    json: Path | None = None
+    """Also write the results to this file, as JSON."""
+
+    def run(self) -> int:
+        """Hands over to the evaluation."""
+        from perlsim.eval_command import run
+
+        _at_least("--scenes", self.scenes, 1)
+        _at_least("--horizon", self.horizon, 1)
+        _at_least("--replan-every", self.replan_every, 1)
+        _at_least("--max-agents", self.max_agents, 1)
+        _at_least("--rollouts", self.rollouts, 0)
+        if not self.stride > 0:
+            raise PerlsimError(f"expected a positive time in seconds, found {self.stride}", field="--stride")
+        return run(self)
+
+
+@dataclass(frozen=True)
+class Perturb:
+    """Make starts for the second stage of NAVSIM v2's score: poses and speeds around the logged ego's, 4 s after
+    the start of each scene, on the drivable area where it is known and apart from other road users.
+
+    Exit codes: 0, 1 where some scene got fewer starts than asked for.
+    """
+
+    store: Positional[Annotated[Path | None, arg(metavar="STORE")]] = None
+    """Folder of the scenario store; embedded synthetic logs by default."""
+    out: Annotated[Path, arg(aliases=["-o"], metavar="STARTS.json")] = Path("starts.json")
+    """File to write."""
+    per_scene: int = 8
+    """Starts of each scene."""
+    scenes: int | None = None
+    """Most scenes, spread over as many logs as there are; all windows of a store by default."""
+    seed: int = 0
+    """Seed of the choice of scenes, of embedded logs and of the starts."""
+    split: str | None = None
+    """Use the scenes of one split: train, val or test; all by default."""
+    max_agents: int | None = None
+    """Keep the road users nearest to the ego, at most this many; all by default."""
+    include_standing: bool = False
+    """Keep scenes in which the logged ego gets less than 0.5 m far."""
+
+    def run(self) -> int:
+        """Makes the file."""
+        from perlsim.perturb import run
+
+        _at_least("--scenes", self.scenes, 1)
+        _at_least("--per-scene", self.per_scene, 1)
+        _at_least("--max-agents", self.max_agents, 1)
+        return run(self)
+
+
+@dataclass(frozen=True)
+class View:
+    """Make a self-contained HTML page that plays the scenes of stores and runs; or a picture, a film, a Rerun
+    recording.
+
+    A store plays its logs, a run what its policies drove. Two folders, or two policies of a run, open next to
+    each other. Pictures and films show the first of the scenes (see --scene); they need the extra "view".
+    """
+
+    paths: Positional[Annotated[tuple[Path, ...], arg(metavar="PATH ...")]]
+    """Folders of stores and runs."""
+    out: Annotated[Path | None, arg(aliases=["-o"], metavar="PAGE")] = None
+    """The page to write."""
+    policy: str | None = None
+    """Policies of the runs to show, with commas between; all by default."""
+    scene: tuple[str, ...] = ()
+    """Names of the scenes to show."""
+    scenes: int = 100
+    """Largest number of scenes; of more, evenly spaced ones are taken."""
+    title: str | None = None
+    """Title of the page; names of the folders by default."""
+    png: Path | None = None
+    """Write a picture of one scene to this file."""
+    time: float | None = None
+    """Time of the picture, in seconds from the start of the scene; its middle by default."""
+    gif: Path | None = None
+    """Write one scene as an animation to this file."""
+    mp4: Path | None = None
+    """Write one scene as a film to this file."""
+    fps: float = 10.0
+    """Pictures a second in animations and films, which run in real time."""
+    rerun: Path | None = None
+    """Write the scenes of the first store or policy as a recording for the Rerun viewer (.rrd) to this file."""
+
+    def run(self) -> int:
+        """Hands over to the viewer."""
+        from perlsim.view.command import run
+
+        _at_least("--scenes", self.scenes, 1)
+        return run(self)
+
+
 Command = (
     Annotated[Import, subcommand("import")]
     | Annotated[Generate, subcommand("generate")]
     | Annotated[Info, subcommand("info")]
     | Annotated[Rollout, subcommand("rollout")]
+    | Annotated[View, subcommand("view")]
+    | Annotated[Eval, subcommand("eval")]
+    | Annotated[Perturb, subcommand("perturb")]
     | Annotated[Score, subcommand("score")]
 )
 

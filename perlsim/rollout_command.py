@@ -56,9 +56,9 @@ def run(args: Arguments) -> int:
 
     console = Console()
     devices = _devices(jax.devices(), args.devices)
-    weights = _named(reward_of, args.reward or "perlad")
+    weights = named(reward_of, args.reward or "perlad")
     config = RolloutConfig(horizon=args.horizon)
-    rollout = Rollout(config, _named(agents_of, args.agents), _named(policy_of, args.policy), devices)
+    rollout = Rollout(config, named(agents_of, args.agents), named(policy_of, args.policy), devices)
     scenarios, notes = load(args.store, args.split, replayed=rollout.policy.replays_log)
     buckets = group(scenarios, args.max_agents)
     shares = share_out(args.vmap, [len(bucket) for bucket in buckets])
@@ -70,11 +70,11 @@ def run(args: Arguments) -> int:
     runs = []
     for bucket, count in zip(buckets, shares, strict=True):
         if count:
-            _plain(console, f"{len(bucket)} scenarios, {count} episodes: compiling and running")
+            plain(console, f"{len(bucket)} scenarios, {count} episodes: compiling and running")
             runs.append(run_bucket(rollout, bucket, count, weights, args.seed, args.max_agents, seconds))
     report = RolloutReport(args, config, runs, notes, devices, peak_memory_gib(devices))
     print_rollout(report, console)
-    _write(args.json, report.to_json())
+    write_json(args.json, report.to_json())
     return 1 if "NON_FINITE" in report.doubts() else 0
 
 
@@ -223,7 +223,7 @@ def _devices(found: Sequence[Any], wanted: int | None) -> list[Any]:
     return list(found[:wanted])
 
 
-def _named(make: Callable[[str], Any], name: str) -> Any:
+def named(make: Callable[[str], Any], name: str) -> Any:
     """What a name stands for; an error about an unknown one also suggests the nearest."""
     try:
         return make(name)
@@ -240,11 +240,17 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f", did you mean {close[0]}?" if close else ""
 
 
-def _plain(console: Console, line: str) -> None:
+def plain(console: Console, line: str) -> None:
+    """Prints a line as it is: not wrapped, nothing in it taken for markup."""
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _write(path: Path | None, content: dict) -> None:
+def write_json(path: Path | None, content: dict) -> None:
+    """Writes the result of a command where it was asked for.
+
+    Raises:
+        PerlsimError: where it cannot be written.
+    """
     if path is None:
         return
     import orjson

@@ -209,6 +209,11 @@ class Tracer:
         self._over = OverEpisodes(partial(_traced, config, outputs), devices)
         self.put = self._over.put
 
+    @property
+    def batch(self) -> int:
+        """Episodes at once on all devices."""
+        return self._over.batch
+
     def __call__(
         self, bank: ScenarioBank, episodes: Episodes, seed: int = 0, ego: Pose | None = None
     ) -> Trace:
@@ -239,31 +244,39 @@ def _traced(config, outputs, constants, episode) -> Trace:
 
 
 class OverEpisodes:
-    """A function of one episode, compiled for many: sharded over devices, a chunk at a time.
+    """A function of one episode, compiled for many: sharded over devices, a batch at a time.
 
     Args:
         one: ``one(constants, episode) -> result``, pure.
         devices: None takes all.
-        chunk: episodes at once on a device.
+        chunk: most episodes at once on a device.
+        in_turn: whether a CPU runs the episodes of a chunk one after the other: for functions that skip work by
+            conditions, which a vectorised batch cannot.
     """
 
-    def __init__(self, one, devices=None, chunk: int = CHUNK):
+    def __init__(self, one, devices=None, chunk: int = CHUNK, in_turn: bool = False):
         self.devices, self.chunk = list(devices or jax.devices()), chunk
         self.mesh = Mesh(np.array(self.devices), (_AXIS,), axis_types=(AxisType.Auto,))
-        options = {"xla_cpu_multi_thread_eigen": False} if self.devices[0].platform == "cpu" else None
-        self._run = jax.jit(partial(_sharded, one, self.mesh), compiler_options=options)
+        on_cpu = self.devices[0].platform == "cpu"
+        options = {"xla_cpu_multi_thread_eigen": False} if on_cpu else None
+        self._run = jax.jit(partial(_sharded, one, self.mesh, in_turn and on_cpu), compiler_options=options)
 
     def put(self, bank: ScenarioBank) -> ScenarioBank:
         """The bank, copied to every device."""
         return jax.device_put(bank, NamedSharding(self.mesh, PartitionSpec()))
 
+    @property
+    def batch(self) -> int:
+        """Most episodes at once on all devices."""
+        return len(self.devices) * self.chunk
+
     def __call__(self, constants: Any, episodes: Any) -> Any:
         """Results as numpy arrays ``[B, …]``, of episodes whose leaves are ``[B, …]``.
 
-        Fewer episodes than a chunk are padded to it, so that any number shares one compiled program.
+        Batches are padded to one size, so that they share one compiled program.
         """
         count = len(jax.tree.leaves(episodes)[0])
-        size = len(self.devices) * self.chunk
+        size = min(self.batch, -(-count // len(self.devices)) * len(self.devices))
         parts = []
         for begin in range(0, count, size):
             chosen = np.minimum(np.arange(begin, begin + size), count - 1)
@@ -273,14 +286,14 @@ class OverEpisodes:
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
-def _sharded(one, mesh, constants, episodes):
+def _sharded(one, mesh, in_turn, constants, episodes):
+    def on_device(constants, episodes):
+        of_episode = partial(one, constants)
+        return lax.map(of_episode, episodes) if in_turn else jax.vmap(of_episode)(episodes)
+
     everywhere, split = PartitionSpec(), PartitionSpec(_AXIS)
     return jax.shard_map(
-        lambda constants, episodes: jax.vmap(lambda episode: one(constants, episode))(episodes),
-        mesh=mesh,
-        in_specs=(everywhere, split),
-        out_specs=split,
-        check_vma=False,
+        on_device, mesh=mesh, in_specs=(everywhere, split), out_specs=split, check_vma=False
     )(constants, episodes)
 
 

@@ -1,0 +1,289 @@
+"""``perlsim eval``: scores ego policies on scenes of logs, in NAVSIM's protocol and in closed loop.
+
+Each policy's results are kept as soon as they are complete, so that a run that was killed goes on with the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+
+from perlsim.errors import PerlsimError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from perlsim.cli import Eval as Arguments
+    from perlsim.evaluation.navsim import Navsim
+    from perlsim.evaluation.scenes import Bucket, EvalScene
+    from perlsim.runs import RunFolder
+
+# Scenes whose rollouts are kept in a run folder by default.
+KEPT_ROLLOUTS = 100
+
+
+@dataclass
+class _Evaluation:
+    """What all policies of one call share.
+
+    Attributes:
+        args: of the command.
+        scenes: in order.
+        buckets: their banks.
+        agents: agent model.
+        navsim: scorer of NAVSIM's protocol.
+        console: to report on.
+        banks: on the device, by bucket; put there when first needed.
+    """
+
+    args: Arguments
+    scenes: list[EvalScene]
+    buckets: list[Bucket]
+    agents: Any
+    navsim: Navsim
+    console: Console
+    banks: dict[int, Any] = field(default_factory=dict)
+
+
+def run(args: Arguments) -> int:
+    """Runs the command.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        PerlsimError: an unknown name, no scenes, a run folder of something else.
+    """
+    from rich.console import Console
+
+    from perlsim import backend
+
+    backend.setup()
+    from perlsim.evaluation.navsim import Navsim
+    from perlsim.evaluation.report import print_results, results_of
+    from perlsim.evaluation.scenes import into_buckets
+    from perlsim.policies import policy_of
+    from perlsim.rollout_command import named, plain, write_json
+    from perlsim.sim.agents import agents_of
+
+    console = Console()
+    names = _names(args.policy)
+    policies = {name: named(policy_of, name) for name in names}
+    agents = named(agents_of, args.agents)
+    with contextlib.ExitStack() as stack:
+        folder = None
+        if args.out is not None:
+            from perlsim.runs import RunFolder
+
+            folder = stack.enter_context(RunFolder(args.out, "eval", _settings(args, names)))
+            if folder.is_finished:
+                plain(console, f"{args.out}: finished before; delete it to run it again")
+                return _show_finished(args, folder, console)
+        scenes, starts, notes = _scenes(args)
+        plain(console, f"{len(scenes)} scenes of {len({s.cluster for s in scenes})} recordings")
+        needs_paths = agents.requires_paths
+        observed = not all(policy.privileged for policy in policies.values())
+        buckets = into_buckets(scenes, args.max_agents, needs_paths, observed)
+        navsim = Navsim(agents, args.seed, starts)
+        evaluation = _Evaluation(args, scenes, buckets, agents, navsim, console)
+        rows = {name: _policy_rows(evaluation, name, policies[name], folder) for name in names}
+        privileged = {name: policy.privileged for name, policy in policies.items()}
+        results = results_of(scenes, rows, privileged, notes)
+        print_results(results, console)
+        if folder is not None:
+            _finish(args, folder, names, results)
+        write_json(args.json, {**results, "config": _settings(args, names)})
+    return 0
+
+
+def _policy_rows(
+    evaluation: _Evaluation, name: str, policy: Any, folder: RunFolder | None
+) -> dict[str, dict]:
+    """Metrics of every scene of one policy, by name of the scene."""
+    from perlsim.rollout_command import plain
+    from perlsim.runs import file_name_of
+
+    key = file_name_of(name)
+    if folder is not None and (done := folder.part(key)) is not None:
+        plain(evaluation.console, f"{name}: taken from the run folder")
+        return done
+    plain(evaluation.console, f"{name}: compiling and running")
+    rows = _evaluated(evaluation, name, policy, folder)
+    if folder is not None:
+        # Last of all: with it, the policy counts as finished.
+        folder.write_part(key, rows)
+    return rows
+
+
+def _evaluated(evaluation: _Evaluation, name: str, policy: Any, folder: RunFolder | None) -> dict[str, dict]:
+    from perlsim.evaluation.closed_loop import ClosedLoop, story
+    from perlsim.evaluation.report import without_nan
+    from perlsim.sim.rollout import RolloutConfig
+
+    args = evaluation.args
+    config = RolloutConfig(horizon=args.horizon, replan_every=args.replan_every)
+    loop = ClosedLoop(config, evaluation.agents, policy)
+    kept = _kept(len(evaluation.scenes), args.rollouts)
+    rows: dict[str, dict] = {}
+    with _rollouts(folder, name) as keep:
+        for number, bucket in enumerate(evaluation.buckets):
+            if number not in evaluation.banks:
+                evaluation.banks[number] = loop.put(bucket.host.bank)
+            bank = evaluation.banks[number]
+            scored = evaluation.navsim.score(policy, bucket, bank)
+            driven = loop.run(bucket, bank, args.seed)
+            for place, (scene, metrics, trace, log_ego), own in zip(
+                bucket.numbers, driven, scored, strict=True
+            ):
+                rows[scene.scene_id] = without_nan({**own, **metrics})
+                if keep is not None and int(place) in kept:
+                    line = story(scene, rows[scene.scene_id], trace, log_ego, config.replan_every)
+                    keep(scene, trace, line, f"policy {name}, agents {args.agents}")
+    return {scene.scene_id: rows[scene.scene_id] for scene in evaluation.scenes}
+
+
+@contextlib.contextmanager
+def _rollouts(folder: RunFolder | None, name: str) -> Iterator[Any]:
+    """Writes rollouts of one policy beside each other; they are in their place once all are written."""
+    from perlsim.runs import file_name_of
+    from perlsim.store import ScenarioStore
+    from perlsim.store.writer import StoreWriter
+    from perlsim.trace import simulated_scenario
+
+    if folder is None:
+        yield None
+        return
+    place = f"rollouts/{file_name_of(name)}"
+    lines: list[bytes] = []
+    with StoreWriter(ScenarioStore.create(folder.fresh_folder(place))) as writer:
+
+        def keep(scene: EvalScene, trace: Any, line: dict, made_by: str) -> None:
+            made = simulated_scenario(
+                scene.scenario, trace, scene.start, scenario_id=scene.scene_id, made_by=made_by
+            )
+            writer.add(made)
+            lines.append(orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY))
+
+        yield keep
+    folder.settle(place)
+    folder.write(f"{place}.jsonl", b"\n".join(lines).decode() + "\n" if lines else "")
+
+
+def _kept(count: int, most: int) -> set[int]:
+    """Places of the scenes whose rollouts are kept, evenly spread."""
+    if most <= 0:
+        return set()
+    return set(np.linspace(0, count - 1, min(most, count)).astype(int).tolist())
+
+
+def _finish(args: Arguments, folder: RunFolder, names: list[str], results: dict) -> None:
+    from perlsim.evaluation.page import page_of
+
+    command = ["perlsim", *sys.argv[1:]]
+    facts = {
+        "policies": names,
+        "agents": args.agents,
+        "store": None if args.store is None else str(args.store),
+        "horizon": args.horizon,
+    }
+    folder.write("results.json", results)
+    shown = {"store": args.store or "embedded synthetic logs", "agents": args.agents, "seed": args.seed}
+    folder.write("results.html", page_of(results, {**shown, "command": shlex.join(command)}))
+    folder.finish(command, facts)
+
+
+def _show_finished(args: Arguments, folder: RunFolder, console: Console) -> int:
+    from perlsim.evaluation.report import print_results
+    from perlsim.rollout_command import write_json
+    from perlsim.runs import read_json
+
+    results = read_json(folder.path / "results.json")
+    print_results(results, console)
+    write_json(args.json, {**results, "config": folder.settings})
+    return 0
+
+
+def _settings(args: Arguments, names: list[str]) -> dict[str, Any]:
+    """Everything that the results depend on."""
+    return {
+        "policies": names,
+        "agents": args.agents,
+        "store": None if args.store is None else str(args.store.resolve()),
+        "store_digest": None if args.store is None else _digest(args.store / "manifest.json"),
+        "split": args.split,
+        "scenes": args.scenes,
+        "seed": args.seed,
+        "horizon": args.horizon,
+        "replan_every": args.replan_every,
+        "max_agents": args.max_agents,
+        "include_standing": args.include_standing,
+        "stride": args.stride,
+        "stage2_digest": None if args.stage2 is None else _digest(args.stage2),
+        "rollouts": args.rollouts,
+    }
+
+
+def _digest(path: Path) -> str | None:
+    """Digest of a file, None where it is absent: whoever opens it says so better."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def _scenes(args: Arguments) -> tuple[list[EvalScene], dict[str, Any], list[str]]:
+    """Scenes, starts of their second stages by name, and notes about what was left out.
+
+    With a file of starts the scenes are those of the file.
+    """
+    from perlsim.evaluation.navsim import PROTOCOL_STEPS
+    from perlsim.evaluation.scenes import choose_scenes, logs_of, scenes_named
+    from perlsim.perturb import read_starts
+
+    if args.stage2 is not None:
+        if args.scenes is not None:
+            raise PerlsimError("the scenes are those of --stage2", field="--scenes", remedy="leave it out")
+        file = read_starts(args.stage2)
+        if args.store is None and file.store is not None:
+            raise PerlsimError(
+                f"the starts were made from {file.store}", file=args.stage2, remedy="name --store"
+            )
+        logs = logs_of(args.store, file.num_logs, file.seed, args.split)
+        scenes = scenes_named(logs, file.scenes)
+        return scenes, file.of_scenes(scenes), []
+    horizon = max(args.horizon, PROTOCOL_STEPS)
+    logs = logs_of(args.store, args.scenes, args.seed, args.split)
+    selection = choose_scenes(
+        logs,
+        horizon,
+        count=args.scenes,
+        seed=args.seed,
+        include_standing=args.include_standing,
+        stride=args.stride,
+    )
+    if not selection.scenes:
+        raise PerlsimError(
+            f"no scene to score{_reasons(selection.notes)}",
+            file=args.store,
+            remedy="take a shorter --horizon, or --include-standing, or logs with an ego",
+        )
+    return selection.scenes, {}, selection.notes
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise PerlsimError("expected names separated by commas, found an empty one", field="--policy")
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise PerlsimError(f"{repeated[0]} is named twice", field="--policy")
+    return names
+
+
+def _reasons(notes: list[str]) -> str:
+    return f": {'; '.join(notes)}" if notes else ""

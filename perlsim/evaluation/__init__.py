@@ -1,0 +1,1 @@
+"""Scoring ego policies on scenes of logs; see `perlsim.eval_command`."""
