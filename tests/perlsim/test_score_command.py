@@ -204,6 +204,22 @@ def test_the_real_result_files_are_scored_whole(real_data, tmp_path):
     assert not any(row.get("disagrees") for row in read["routes"])
 
 
+@pytest.mark.parametrize(("completion", "rate"), [(40.0, 0.0), (60.0, 100.0)])
+def test_a_failed_drive_counts_for_the_traffic_signs_from_behind_its_junction_on(
+    real_data, tmp_path, completion, rate
+):
+    # A right turn in Town05, 74 m long, whose junction begins at 30.5 m.
+    turn = {"scenario_name": "SignalizedJunctionRightTurn_1", "status": "Failed - Agent got blocked"}
+    scores = {"score_route": completion, "score_penalty": 1.0}
+    file = result(tmp_path / "a.json", "26966", **turn, scores=scores)
+    routes, out = real_data / "benchmarks/bench2drive/bench2drive220_dev.xml", tmp_path / "out.json"
+    assert score(file, "--routes", routes, "--maps", real_data / "maps/carla", "--json", out) == 0
+    read = json.loads(out.read_text())
+    (row,) = [row for row in read["routes"] if row["file"]]
+    assert row["passed_junction"] == (rate == 100.0)
+    assert read["bench2drive_compat"]["abilities"]["Traffic Signs"] == rate
+
+
 @pytest.mark.slow
 def test_maps_decide_which_failed_drives_count_for_the_traffic_signs(real_data, tmp_path):
     out = tmp_path / "out.json"
