@@ -301,6 +301,8 @@ class Eval:
     that waits solves them."""
     stage2: Path | None = None
     """File of second-stage starts made by perlsim perturb: its scenes are scored, in two stages too."""
+    realism: bool = False
+    """Also measure how realistic the other road users are, by 32 rollouts of 8 s of each log."""
     rollouts: int = 100
     """Scenes of each policy whose rollouts are kept in the run folder, evenly spread."""
     out: Annotated[Path | None, arg(aliases=["-o"], metavar="RUN")] = None
@@ -363,7 +365,8 @@ class View:
     recording.
 
     A store plays its logs, a run what its policies drove. Two folders, or two policies of a run, open next to
-    each other. Pictures and films show the first of the scenes (see --scene); they need the extra "view".
+    each other. Pictures, films and recordings show the first of the scenes (see --scene) and need the extra
+    "view" or "rerun".
     """
 
     paths: Positional[Annotated[tuple[Path, ...], arg(metavar="PATH ...")]]
@@ -389,7 +392,7 @@ class View:
     fps: float = 10.0
     """Pictures a second in animations and films, which run in real time."""
     rerun: Path | None = None
-    """Write the scenes of the first store or policy as a recording for the Rerun viewer (.rrd) to this file."""
+    """Write one scene as a recording for the Rerun viewer (.rrd) to this file."""
 
     def run(self) -> int:
         """Hands over to the viewer."""

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from perlsim.evaluation.scenes import Bucket, EvalScene
     from perlsim.runs import RunFolder
 
-# Scenes whose rollouts are kept in a run folder by default.
-KEPT_ROLLOUTS = 100
+# Name of the piece of a run that holds the realism of the agents; no policy's piece begins with a dot.
+_REALISM = ".realism"
 
 
 @dataclass
@@ -98,6 +98,8 @@ def run(args: Arguments) -> int:
         rows = {name: _policy_rows(evaluation, name, policies[name], folder) for name in names}
         privileged = {name: policy.privileged for name, policy in policies.items()}
         results = results_of(scenes, rows, privileged, notes)
+        if args.realism:
+            results["realism"] = _realism(evaluation, folder)
         print_results(results, console)
         if folder is not None:
             _finish(args, folder, names, results)
@@ -149,6 +151,23 @@ def _evaluated(evaluation: _Evaluation, name: str, policy: Any, folder: RunFolde
                     line = story(scene, rows[scene.scene_id], trace, log_ego, config.replan_every)
                     keep(scene, trace, line, f"policy {name}, agents {args.agents}")
     return {scene.scene_id: rows[scene.scene_id] for scene in evaluation.scenes}
+
+
+def _realism(evaluation: _Evaluation, folder: RunFolder | None) -> dict[str, Any]:
+    """Realism of the agent model over the logs of the scenes."""
+    from perlsim.evaluation.report import realism_json
+    from perlsim.metrics.realism import realism
+    from perlsim.rollout_command import plain
+
+    if folder is not None and (done := folder.part(_REALISM)) is not None:
+        return done
+    plain(evaluation.console, f"agents {evaluation.args.agents}: realism, compiling and running")
+    logs = {id(scene.scenario): scene.scenario for scene in evaluation.scenes}
+    measured = realism(logs.values(), evaluation.agents, seed=evaluation.args.seed)
+    content = realism_json(measured, evaluation.args.agents)
+    if folder is not None:
+        folder.write_part(_REALISM, content)
+    return content
 
 
 @contextlib.contextmanager
@@ -229,6 +248,7 @@ def _settings(args: Arguments, names: list[str]) -> dict[str, Any]:
         "stride": args.stride,
         "stage2_digest": None if args.stage2 is None else _digest(args.stage2),
         "rollouts": args.rollouts,
+        "realism": args.realism,
     }
 
 

@@ -143,6 +143,10 @@ class RunFolder:
                 field="-o",
                 remedy="choose another folder",
             )
+        if path.name == UNFINISHED and not any((self.path / PARTS).glob("*.json")):
+            # Nothing was finished under the other settings, so nothing is lost.
+            path.unlink()
+            return
         before = content.get("config", {})
         for name in sorted({*before, *self.settings}):
             if before.get(name) != self.settings.get(name):

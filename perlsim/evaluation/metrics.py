@@ -28,7 +28,6 @@ class Metric:
 
 _NAVSIM = "NAVSIM protocol: one plan of 4 s"
 _LOOP = "closed loop with replanning"
-_REALISM = "realism of the other road users"
 METRICS = (
     Metric("epdms", "EPDMS", _NAVSIM),
     Metric("pdms", "PDMS", _NAVSIM),
@@ -53,7 +52,6 @@ METRICS = (
     Metric("fde", "distance to the log at the end: FDE [m]", _LOOP, None, digits=2),
     Metric("min_ttc", "least time to collision [s]", _LOOP, True, digits=2),
     Metric("hard_brakes_forced", "hard brakes forced on others", _LOOP, False, digits=3),
-    Metric("realism", "realism (manner of WOSAC)", _REALISM),
 )
 BY_KEY = {metric.key: metric for metric in METRICS}
 

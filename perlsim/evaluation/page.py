@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from perlsim.evaluation.metrics import METRICS, cell
-from perlsim.evaluation.report import groups_of, metrics_of, ranked
+from perlsim.evaluation.report import groups_of, metrics_of, ranked, realism_rows, realism_title
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem; color: #222; }
@@ -52,7 +52,7 @@ def page_of(results: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         results: of `perlsim.evaluation.report.results_of`.
         facts: shown at the top: store, agents, command and so on.
     """
-    tables = "".join(_table(results, *group) for group in groups_of(results))
+    tables = "".join(_table(results, *group) for group in groups_of(results)) + _realism(results)
     listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items())
     notes = "".join(f"<li>{escape(note)}</li>" for note in results["notes"])
     return (
@@ -91,6 +91,21 @@ def _table(results: Mapping[str, Any], source: str | None, title: str, count: in
     return (
         f"<h2>{escape(title)}</h2><div class='scroll'><table><thead><tr><th>policy</th>{heads}</tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _realism(results: Mapping[str, Any]) -> str:
+    rows = realism_rows(results)
+    if not rows:
+        return ""
+    body = "".join(
+        f"<tr><td data-value='{escape(name, quote=True)}'>{escape(name)}</td>"
+        f"<td data-value='{'' if text == 'n/a' else text}'>{text}</td></tr>"
+        for name, text in rows
+    )
+    return (
+        f"<h2>{escape(realism_title(results))}</h2><div class='scroll'><table><thead><tr><th>likelihood of the log</th>"
+        f"<th data-better='high'>value</th></tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 

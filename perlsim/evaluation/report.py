@@ -72,6 +72,38 @@ def results_of(
     }
 
 
+def realism_json(realism: Any, agents: str) -> dict[str, Any]:
+    """Realism of the agent model (`perlsim.metrics.realism.Realism`) as JSON: part ``realism`` of the results."""
+    return {
+        "agents": agents,
+        "num_rollouts": realism.num_rollouts,
+        "num_logs": len(realism.scenes),
+        "meta": without_nan({"": realism.meta})[""],
+        "coverage": without_nan({"": realism.coverage})[""],
+        "groups": without_nan(realism.groups),
+        "likelihoods": without_nan(realism.likelihoods),
+    }
+
+
+def realism_rows(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Realism of the agent model as rows of a table; none where it was not asked for."""
+    realism = results.get("realism")
+    if realism is None:
+        return []
+    numbers = {"meta metric": realism["meta"], "share of it that is known": realism["coverage"]}
+    numbers |= {name.replace("_", " "): value for name, value in realism["likelihoods"].items()}
+    return [(name, "n/a" if value is None else f"{value:.3f}") for name, value in numbers.items()]
+
+
+def realism_title(results: Mapping[str, Any]) -> str:
+    """Heading of that table."""
+    realism = results["realism"]
+    return (
+        f"realism of agents {realism['agents']} in the manner of WOSAC: {realism['num_logs']} logs x "
+        f"{realism['num_rollouts']} rollouts"
+    )
+
+
 def without_nan(metrics: Mapping[str, float]) -> dict[str, float | None]:
     """Metrics for JSON: what is not available is null."""
     return {name: None if math.isnan(value) else float(value) for name, value in metrics.items()}
@@ -134,6 +166,13 @@ def print_results(results: Mapping[str, Any], console: Console) -> None:
                 table.add_row(f"-- {group}", *[""] * len(names))
             arrow = {True: " ↑", False: " ↓", None: ""}[metric.higher_is_better]
             table.add_row(metric.label + arrow, *[cell(metric, entry, count) for entry in entries])
+        console.print(table, markup=False, highlight=False)
+    if rows := realism_rows(results):
+        table = Table(title=realism_title(results), title_justify="left")
+        table.add_column("likelihood of the log")
+        table.add_column("", justify="right")
+        for name, text in rows:
+            table.add_row(name, text)
         console.print(table, markup=False, highlight=False)
     if marked:
         plain(console, "* privileged: sees the whole state, or the future")

@@ -168,8 +168,7 @@ def scenes_named(logs: Iterable[Scenario], wanted: Iterable[tuple[str, str, int]
     found = {(log.source, log.scenario_id): log for log in logs if (log.source, log.scenario_id) in starts}
     if missing := sorted(starts.keys() - found.keys()):
         raise PerlsimError(
-            f"scenario {missing[0][1]} of source {missing[0][0]} is not among the logs, "
-            f"nor are {len(missing) - 1} others",
+            f"{len(missing)} scenarios are not among the logs; the first is {missing[0][1]} of {missing[0][0]}",
             field="--stage2",
             remedy="name the store and split that the starts were made from",
         )
