@@ -59,10 +59,11 @@ def test_batches_under_jit_and_vmap_equal_single_futures():
     predicted, logged = random.normal(size=(4, 3, H, 2)), random.normal(size=(4, H, 2))
     valid = random.random((4, H)) < 0.5
     valid[0] = False
-    batch = jax.jit(displacement)(predicted, logged, valid)
-    mapped = jax.vmap(displacement)(predicted, logged, valid)
+    jitted = jax.jit(displacement)
+    batch = jitted(predicted, logged, valid)
+    mapped = jax.jit(jax.vmap(displacement))(predicted, logged, valid)
     for i in range(4):
-        single = displacement(jnp.asarray(predicted[i]), jnp.asarray(logged[i]), jnp.asarray(valid[i]))
+        single = jitted(jnp.asarray(predicted[i]), jnp.asarray(logged[i]), jnp.asarray(valid[i]))
         for many, also, one in zip(batch, mapped, single, strict=True):
             np.testing.assert_allclose(many[i], one, rtol=1e-5)
             np.testing.assert_allclose(also[i], one, rtol=1e-5)

@@ -278,7 +278,7 @@ class Wandering:
         return memory, state.agents + factor * step
 
 
-def test_rollouts_of_a_model_that_draws_differ_repeat_with_the_seed_and_widen_the_histogram():
+def test_rollouts_of_a_model_that_draws_differ_and_repeat_with_the_seed():
     found = realism([street()], Wandering(), 12, 0, SHORT)
     again = realism([street()], Wandering(), 12, 0, SHORT)
     other = realism([street()], Wandering(), 12, 1, SHORT)
@@ -286,8 +286,6 @@ def test_rollouts_of_a_model_that_draws_differ_repeat_with_the_seed_and_widen_th
     np.testing.assert_equal(found.likelihoods, again.likelihoods)
     assert found.meta == again.meta != other.meta
     assert found.min_ade < found.ade
-    single = realism([street()], Wandering(), 1, 0, SHORT)
-    assert found.likelihoods["linear_acceleration"] > single.likelihoods["linear_acceleration"]
 
 
 def test_scenes_that_are_too_short_or_hold_the_ego_alone_are_named():
