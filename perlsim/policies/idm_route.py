@@ -201,9 +201,15 @@ class IdmRoute:
         # A leader's own motion until then is not gap that can be used up.
         gap = rear - leader_speed * ahead - place - half_length
         gap = jnp.where(follows & (rear < NOWHERE), gap, NOWHERE)
-        limit = desired[jnp.clip(jnp.round(place * (1.0 / SPACING)), 0, POINTS - 1).astype(jnp.int32)]
+        limit = _at(desired, place)
         by_leader = self._answer(speed, limit, gap, leader_speed).min()
-        return jnp.minimum(by_leader, self._answer(speed, limit, stop - place, jnp.zeros_like(stop)))
+        by_line = self._answer(speed, limit, stop - place, jnp.zeros_like(stop))
+        # The IDM lags behind a desired speed that falls: this keeps to it.
+        soon = _at(desired, place + FORECAST_STEP * speed)
+        by_limit = jnp.where(
+            soon < speed, jnp.maximum((soon - speed) / FORECAST_STEP, -_COMFORTABLE), NOWHERE
+        )
+        return jnp.minimum(jnp.minimum(by_leader, by_line), by_limit)
 
     def _answer(self, speed, limit, gap, leader_speed) -> jax.Array:
         """The IDM, which brakes no harder for a short gap or a low limit alone than is comfortable."""
@@ -211,6 +217,11 @@ class IdmRoute:
         needed = closing * closing / (2.0 * jnp.maximum(gap - _LEAST_GAP, _LEAST_GAP))
         hardest = jnp.maximum(_COMFORTABLE, _SAFETY * needed)
         return jnp.maximum(self.law.accelerate(speed, limit, gap, leader_speed), -hardest)
+
+
+def _at(desired: jax.Array, place: jax.Array) -> jax.Array:
+    """The desired speed [m/s] at a place [m]."""
+    return desired[jnp.clip(jnp.round(place * (1.0 / SPACING)), 0, POINTS - 1).astype(jnp.int32)]
 
 
 def logged_before(scene: Scene, state: SimState) -> jax.Array:

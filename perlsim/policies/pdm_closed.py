@@ -102,10 +102,13 @@ class PdmClosed:
 
     def propose(self, scene: Scene, state: SimState, key: jax.Array) -> jax.Array:
         """Poses ``[40, 3]`` of the rear axle over 4 s, in its present frame."""
+        return self.choose_at_start(scene, state).candidate
+
+    def choose_at_start(self, scene: Scene, state: SimState) -> Chosen:
+        """As `choose`, at the start of an episode: what the log tells of the ego's motion before is known."""
         past = logged_past(scene, state.step - jnp.arange(_HISTORY, 0, -1))[:, :, 0]
         past = past * logged_before(scene, state)
-        chosen = self.choose(scene, state, state.ego.speed, past, acceleration_so_far(scene, state))
-        return chosen.candidate
+        return self.choose(scene, state, state.ego.speed, past, acceleration_so_far(scene, state))
 
     def choose(
         self,

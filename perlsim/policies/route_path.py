@@ -21,8 +21,9 @@ from perlsim.sim.types import Plan, Pose, SimState
 POINTS, SPACING = 50, 2.0
 # Points of a path that a plan keeps: 46 m, what is driven in 2 s at 80 km/h.
 PLAN_POINTS = 24
-# A path reaches the route within this many seconds of driving, and within these bounds [s, m; S].
-_BLEND_TIME, _BLEND_SHORTEST, _BLEND_LONGEST = 2.5, 8.0, 40.0
+# A path reaches its line as soon as these accelerations across allow, for an offset and for a turn [m/s², S], within
+# these bounds [m].
+_BACK_ACCELERATION, _TURN_ACCELERATION, _BLEND_SHORTEST, _BLEND_LONGEST = 1.0, 2.0, 6.0, 50.0
 # Farther off the route than this [rad], a path does not start at the ego's heading.
 _LARGEST_TURN = 1.0
 # Points of the route searched for the nearest, and how many of them lie behind the last known place.
@@ -70,8 +71,12 @@ def path_ahead(scene: Scene, state: SimState, offset: jax.Array | float = 0.0) -
     aside = (y - route_y[0]) * cos[0] - (x - route_x[0]) * sin[0]
     turn = jnp.arctan2(ego.sin * cos[0] - ego.cos * sin[0], ego.cos * cos[0] + ego.sin * sin[0])
     slope = jnp.tan(jnp.clip(turn, -_LARGEST_TURN, _LARGEST_TURN)) * (1.0 - bend[0] * aside)
-    length = jnp.clip(_BLEND_TIME * ego.speed, _BLEND_SHORTEST, _BLEND_LONGEST)
-    # Cubic Hermite polynomials from the ego's own place and direction.
+    # Cubic Hermite polynomials from the ego's own place and direction; their greatest curvatures are
+    # 6 · offset / length² and 4 · slope / length.
+    aim = offset + 0.5 * to_centre**2 * bend[0]
+    length = ego.speed * jnp.sqrt(6.0 / _BACK_ACCELERATION * jnp.abs(aside - aim))
+    length = jnp.maximum(length, ego.speed**2 * (4.0 / _TURN_ACCELERATION) * jnp.abs(slope))
+    length = jnp.clip(length, _BLEND_SHORTEST, _BLEND_LONGEST)
     share = jnp.minimum(SPACING * jnp.arange(POINTS) / length, 1.0)
     gone = share * share * (3.0 - 2.0 * share)
     inside = 0.5 * to_centre**2 * bend

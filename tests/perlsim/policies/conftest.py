@@ -1,0 +1,6 @@
+"""Scenes made by hand are shared with the tests of the simulator."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "sim"))
