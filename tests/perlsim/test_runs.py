@@ -49,9 +49,8 @@ def test_a_folder_of_other_settings_is_refused_by_the_name_of_the_setting(tmp_pa
 def test_other_settings_are_taken_while_nothing_is_finished(tmp_path):
     for seed in (0, 1):
         with RunFolder(tmp_path / "run", "eval", {**SETTINGS, "seed": seed}) as folder:
-            pass
-    folder_again = RunFolder(tmp_path / "run", "eval", {**SETTINGS, "seed": 1})
-    with folder_again:
+            assert folder.settings["seed"] == seed
+    with RunFolder(tmp_path / "run", "eval", {**SETTINGS, "seed": 1}) as folder:
         folder.write_part("a", {})
     with pytest.raises(PerlsimError, match="seed = 1"), RunFolder(tmp_path / "run", "eval", SETTINGS):
         pass
