@@ -2,60 +2,38 @@
 
 Frame: the file's own, right-handed; CARLA's world is its mirror image (y flipped). Lanes are split at lane
 sections; their ids are ``road.section.lane`` (with ``r`` where a two-way lane is driven against s). Read are
-plan view, lane offset, widths and borders, elevation, lane types, speed limits, road marks, left-hand
-traffic, junctions, crosswalks, signals. Not read: superelevation and lateral shape, controllers, railways,
-tunnels.
+plan view, lane offset, widths and borders, elevation, superelevation, lateral shape, lane types, speed limits,
+road marks and the changes of lanes they allow, left-hand traffic, junctions, crosswalks, stop lines, signals
+and their controllers. Not read: lane heights, access rules, railways, tunnels.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from perlsim.errors import FormatError
-from perlsim.geometry.drivable import edges_from_polygons
-from perlsim.scenario import Array, Lanes, Markings, Ragged, Road
-from perlsim.vocabulary import MarkingType
-from perlsim.worlds.opendrive.crop import box_around, crop, rows_in
-from perlsim.worlds.opendrive.network import Node, neighbours, nodes_of, successors
-from perlsim.worlds.opendrive.sections import MIN_SECTION, SampledRoad, Section
-from perlsim.worlds.opendrive.signals import SignalKind, Signals, read_crosswalks, read_signals
-from perlsim.worlds.opendrive.xml import children, load
+from perlsim.worlds.opendrive.boundaries import CURB, LaneSides
+from perlsim.worlds.opendrive.build import build
+from perlsim.worlds.opendrive.crop import box_around, boxes_along, crop
+from perlsim.worlds.opendrive.signals import Controllers, SignalKind, Signals
+from perlsim.worlds.opendrive.types import OpenDriveMap
 
-MAX_LINK_GAP = 2.0  # m, a link to a lane that starts farther away is the map's mistake (Town03 has three)
-
-__all__ = ["OpenDriveMap", "SignalKind", "Signals", "box_around", "crop", "find_town", "read"]
-
-
-@dataclass(frozen=True)
-class OpenDriveMap:
-    """A map.
-
-    Attributes:
-        name: file name without its endings, "Town01".
-        road: lanes, markings, edges, crosswalks and stop signs.
-        signals: lights and signs with the lanes they govern.
-        surfaces: rows of ``[n, 3]`` m, outlines of all lanes on which wheels belong, however narrow.
-    """
-
-    name: str
-    road: Road
-    signals: Signals
-    surfaces: Ragged = field(default_factory=lambda: Ragged.from_rows([], width=3))
-
-    def around(self, box: tuple[float, float, float, float]) -> tuple[Road, Array]:
-        """What of the road lies in a box ``(x_min, y_min, x_max, y_max)`` m, as `crop` gives it.
-
-        The edges are worked out for the lanes that reach into the box alone, which takes a fraction of the
-        time that those of a large town do.
-        """
-        road, new_idx = crop(replace(self.road, edges=Ragged.from_rows([], width=3)), box)
-        outlines = self.surfaces.rows()
-        near = [outlines[row] for row in np.flatnonzero(rows_in(self.surfaces, box))]
-        return replace(road, edges=edges_from_polygons(near)), new_idx
+__all__ = [
+    "CURB",
+    "Controllers",
+    "LaneSides",
+    "OpenDriveMap",
+    "SignalKind",
+    "Signals",
+    "box_around",
+    "boxes_along",
+    "crop",
+    "find_town",
+    "read",
+]
 
 
 def find_town(folder: Path | None, town: str) -> Path | None:
@@ -87,123 +65,10 @@ def read(path: Path, *, with_edges: bool = True) -> OpenDriveMap:
     try:
         # Absurd records overflow on their way to the check that refuses them.
         with np.errstate(all="ignore"):
-            return _read(path, with_edges)
+            return build(path, with_edges)
     except FormatError as error:
         if error.file is None:
             raise FormatError(error.message, file=path, field=error.field, remedy=error.remedy) from error
         raise
     except RecursionError as error:
         raise FormatError("elements are nested too deeply", file=path) from error
-
-
-def _read(path: Path, with_edges: bool) -> OpenDriveMap:
-    root = load(path)
-    roads: dict[str, SampledRoad] = {}
-    for element in children(root, "road"):
-        road = SampledRoad(element)
-        if road.road_id in roads:
-            raise FormatError("two roads of the same id", field=f"road {road.road_id}")
-        roads[road.road_id] = road
-    if not roads:
-        raise FormatError("no roads", remedy="check that the file is a complete map")
-    nodes = [
-        node
-        for road in roads.values()
-        for idx, section in enumerate(road.sections)
-        if not section.too_short
-        for lane in section.lanes.values()
-        if lane.kind is not None and lane.is_wide
-        for node in nodes_of(road, idx, lane)
-    ]
-    lane_of = {node: idx for idx, node in enumerate(nodes)}
-    lanes = _lanes(roads, nodes, lane_of, successors(roads, root))
-    signals, surfaces = read_signals(roads, lane_of), _surfaces(roads)
-    road = Road(
-        lanes=lanes,
-        markings=_markings(roads),
-        edges=edges_from_polygons(surfaces.rows() if with_edges else []),
-        crosswalks=Ragged.from_rows(read_crosswalks(roads), width=3),
-        stop_signs=signals.stop_signs(),
-    )
-    return OpenDriveMap(path.name.split(".")[0], road, signals, surfaces)
-
-
-def _surfaces(roads: dict[str, SampledRoad]) -> Ragged:
-    """Outlines of all lanes on which wheels belong, however narrow."""
-    outlines = []
-    for road in roads.values():
-        for section in road.sections:
-            for lane in section.lanes.values():
-                if lane.kind is not None and lane.exists and not section.too_short:
-                    left = section.points(np.maximum(lane.inner, lane.outer))
-                    right = section.points(np.minimum(lane.inner, lane.outer))
-                    outlines.append(np.concatenate([left, right[::-1]]))
-    return Ragged.from_rows(outlines, width=3)
-
-
-def _lanes(roads, nodes: list[Node], lane_of, following) -> Lanes:
-    centres, widths, successor_rows, left_rows, right_rows = [], [], [], [], []
-    for node in nodes:
-        road, section = roads[node[0]], roads[node[0]].sections[node[1]]
-        lane = section.lanes[node[2]]
-        step = 1 if node[3] else -1
-        centres.append(section.points(0.5 * (lane.inner + lane.outer))[::step])
-        widths.append(np.abs(lane.outer - lane.inner)[::step])
-        successor_rows.append([lane_of[n] for n in following.get(node, ()) if n in lane_of])
-        for rows, side in zip((left_rows, right_rows), neighbours(road, node[1], node), strict=True):
-            rows.append([lane_of[n] for n in side if n in lane_of])
-    for centre, row in zip(centres, successor_rows, strict=True):
-        row[:] = [other for other in row if np.linalg.norm(centres[other][0] - centre[-1]) < MAX_LINK_GAP]
-    section_lanes = [roads[node[0]].sections[node[1]].lanes[node[2]] for node in nodes]
-    return Lanes(
-        centre=Ragged.from_rows(centres, width=3),
-        width=np.concatenate([np.zeros(0), *widths]),
-        kind=np.array([lane.kind for lane in section_lanes], np.int8),
-        speed_limit=np.array([lane.speed_limit for lane in section_lanes], np.float64),
-        in_junction=np.array([roads[node[0]].junction not in ("-1", "") for node in nodes], bool),
-        successors=Ragged.from_rows(successor_rows, dtype=np.int32),
-        left=Ragged.from_rows(left_rows, dtype=np.int32),
-        right=Ragged.from_rows(right_rows, dtype=np.int32),
-        ids=tuple(_name(roads, node) for node in nodes),
-    )
-
-
-def _name(roads, node: Node) -> str:
-    road_id, section_idx, lane_id, forward = node
-    against = roads[road_id].sections[section_idx].lanes[lane_id].both_ways and not forward
-    return f"{road_id}.{section_idx}.{lane_id}{'r' if against else ''}"
-
-
-def _markings(roads: dict[str, SampledRoad]) -> Markings:
-    """Marks along +s on every boundary; unpainted borders only beside lanes and outside junctions."""
-    lines, kinds = [], []
-    for road in roads.values():
-        for section in road.sections:
-            if section.too_short:
-                continue
-            for lane in section.lanes.values():
-                for mark in lane.marks if lane.lane_id == 0 or lane.exists else ():
-                    if mark.kind is None or mark.end - mark.start < MIN_SECTION:
-                        continue
-                    if mark.kind == MarkingType.NONE and not _is_border(road, section, lane.lane_id):
-                        continue
-                    lines.append(_part(section, lane.outer, mark.start, mark.end))
-                    kinds.append(mark.kind)
-    return Markings(Ragged.from_rows(lines, width=3), np.array(kinds, np.int8))
-
-
-def _is_border(road: SampledRoad, section: Section, lane_id: int) -> bool:
-    """Whether the boundary outside a lane separates two lanes on which wheels belong, outside junctions."""
-    if road.junction not in ("-1", ""):
-        return False
-    beside = (lane_id + 1, lane_id - 1) if lane_id == 0 else (lane_id, lane_id + (1 if lane_id > 0 else -1))
-    lanes = [section.lanes.get(i) for i in beside]
-    return all(lane is not None and lane.kind is not None and lane.exists for lane in lanes)
-
-
-def _part(section: Section, t: Array, start: float, end: float) -> Array:
-    """The line at lateral position ``t`` between two s, cut exactly at both."""
-    inside = (section.s > start + 1e-6) & (section.s < end - 1e-6)
-    points = section.points(t)
-    ends = np.stack([np.interp([start, end], section.s, points[:, axis]) for axis in range(3)], axis=1)
-    return np.concatenate([ends[:1], points[inside], ends[1:]])

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 
 from perlsim.scenario import Array, Lanes, Markings, Ragged, Road, StopSigns
+
+# (x_min, y_min, x_max, y_max) m, or several such rows.
+Region: TypeAlias = tuple[float, float, float, float] | Array
 
 
 def box_around(points: Array, margin: float) -> tuple[float, float, float, float]:
@@ -15,46 +19,64 @@ def box_around(points: Array, margin: float) -> tuple[float, float, float, float
     return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
 
-def crop(road: Road, box: tuple[float, float, float, float]) -> tuple[Road, Array]:
-    """What of a road lies in a box.
+def boxes_along(points: Array, margin: float, stride: float = 50.0) -> Array:
+    """Boxes ``[K, 4]`` m around stretches of about ``stride`` m of a line ``[n, 2 or 3]``, widened by ``margin``.
 
-    Lanes and crosswalks that reach into the box stay whole; markings and edges are cut down to the runs of
+    Along a slanting route they hold far less of a town than the one box around it.
+    """
+    ends = np.stack([points[:-1, :2], points[1:, :2]], axis=1) if len(points) > 1 else points[None, :1, :2]
+    pieces = []
+    for a, b in ((segment[0], segment[-1]) for segment in ends):
+        parts = max(int(np.ceil(np.linalg.norm(b - a) / stride)), 1)
+        line = a + (b - a) * np.linspace(0.0, 1.0, parts + 1)[:, None]
+        pieces += [np.stack([line[i], line[i + 1]]) for i in range(parts)]
+    joined, boxes = pieces[0], []
+    for piece in pieces[1:]:
+        both = np.concatenate([joined, piece])
+        if np.ptp(both, axis=0).max() > stride:
+            boxes.append(box_around(joined, margin))
+            both = piece
+        joined = both
+    return np.array([*boxes, box_around(joined, margin)])
+
+
+def crop(road: Road, region: Region) -> tuple[Road, Array]:
+    """What of a road lies in a region.
+
+    Lanes and crosswalks that reach into the region stay whole; markings and edges are cut down to the runs of
     segments that reach into it.
 
     Args:
         road: any road.
-        box: ``(x_min, y_min, x_max, y_max)`` m in the road's frame.
+        region: ``(x_min, y_min, x_max, y_max)`` m in the road's frame, or several such boxes ``[K, 4]``.
 
     Returns:
         The smaller road, and int32 ``[P]``: the new index of each old lane, −1 where it is gone.
     """
     lanes = road.lanes
-    kept = rows_in(lanes.centre, box)
+    kept = rows_in(lanes.centre, region)
     new_idx = np.where(kept, np.cumsum(kept) - 1, -1).astype(np.int32)
     keep_points = np.repeat(kept, np.diff(lanes.centre.offsets))
-    markings_line, origin = _cut(road.markings.line, box)
+    markings_line, origin = _cut(road.markings.line, region)
     signs = road.stop_signs
-    x_min, y_min, x_max, y_max = box
-    inside = (signs.position[:, :2] >= [x_min, y_min]).all(1) & (signs.position[:, :2] <= [x_max, y_max]).all(
-        1
-    )
+    inside = points_in(signs.position, region)
     lane_of_sign = np.where(signs.lane_idx >= 0, new_idx[signs.lane_idx] if len(lanes) else -1, -1)
     cropped = replace(
         road,
         lanes=Lanes(
-            centre=_select(lanes.centre, kept),
+            centre=select(lanes.centre, kept),
             width=lanes.width[keep_points],
             kind=lanes.kind[kept],
             speed_limit=lanes.speed_limit[kept],
             in_junction=lanes.in_junction[kept],
-            successors=_reindexed(lanes.successors, kept, new_idx),
-            left=_reindexed(lanes.left, kept, new_idx),
-            right=_reindexed(lanes.right, kept, new_idx),
+            successors=reindexed(lanes.successors, kept, new_idx),
+            left=reindexed(lanes.left, kept, new_idx),
+            right=reindexed(lanes.right, kept, new_idx),
             ids=tuple(name for name, keep in zip(lanes.ids, kept, strict=True) if keep),
         ),
         markings=Markings(markings_line, road.markings.kind[origin]),
-        edges=_cut(road.edges, box)[0],
-        crosswalks=_select(road.crosswalks, rows_in(road.crosswalks, box)),
+        edges=_cut(road.edges, region)[0],
+        crosswalks=select(road.crosswalks, rows_in(road.crosswalks, region)),
         stop_signs=StopSigns(
             signs.position[inside], signs.heading[inside], lane_of_sign[inside].astype(np.int32)
         ),
@@ -62,25 +84,43 @@ def crop(road: Road, box: tuple[float, float, float, float]) -> tuple[Road, Arra
     return cropped, new_idx
 
 
-def _select(rows: Ragged, kept: Array) -> Ragged:
+def select(rows: Ragged, kept: Array) -> Ragged:
+    """Some of the rows, bool ``[P]``."""
     lengths = np.diff(rows.offsets)
     offsets = np.concatenate([[0], np.cumsum(lengths[kept])]).astype(np.int64)
     return Ragged(rows.values[np.repeat(kept, lengths)], offsets)
 
 
-def _reindexed(rows: Ragged, kept: Array, new_idx: Array) -> Ragged:
-    """Index rows of the kept lanes, without what is gone."""
-    chosen = _select(rows, kept)
+def reindexed(rows: Ragged, kept: Array, new_idx: Array) -> Ragged:
+    """Some of the rows of indices, with new indices in place of the old, without what is gone (−1)."""
+    chosen = select(rows, kept)
     values = new_idx[chosen.values] if len(chosen.values) else chosen.values
     owner = np.repeat(np.arange(len(chosen)), np.diff(chosen.offsets))
     counts = np.bincount(owner[values >= 0], minlength=len(chosen))
     return Ragged(values[values >= 0], np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
 
 
-def _segments_in(values: Array, box) -> Array:
-    """Whether the bounding box of each segment between consecutive points meets the box, ``[N - 1]``."""
-    low, high = np.minimum(values[:-1, :2], values[1:, :2]), np.maximum(values[:-1, :2], values[1:, :2])
-    return (high[:, 0] >= box[0]) & (low[:, 0] <= box[2]) & (high[:, 1] >= box[1]) & (low[:, 1] <= box[3])
+def points_in(points: Array, region: Region) -> Array:
+    """Whether each point ``[n, 2 or 3]`` lies in the region; bool ``[n]``."""
+    return _boxes_meet(points[:, :2], points[:, :2], region)
+
+
+def _boxes_meet(low: Array, high: Array, region: Region) -> Array:
+    """Whether boxes from ``low [n, 2]`` to ``high`` meet the region, ``[n]``."""
+    boxes = np.atleast_2d(np.asarray(region, np.float64))
+    found = np.zeros(len(low), bool)
+    near = np.flatnonzero((high >= boxes[:, :2].min(0)).all(1) & (low <= boxes[:, 2:].max(0)).all(1))
+    for box in boxes:
+        meets = (high[near] >= box[:2]).all(1) & (low[near] <= box[2:]).all(1)
+        found[near[meets]] = True
+        near = near[~meets]
+    return found
+
+
+def _segments_in(values: Array, region: Region) -> Array:
+    """Whether the bounding box of each segment between consecutive points meets the region, ``[N - 1]``."""
+    first, second = values[:-1, :2], values[1:, :2]
+    return _boxes_meet(np.minimum(first, second), np.maximum(first, second), region)
 
 
 def _within_rows(rows: Ragged) -> Array:
@@ -89,20 +129,20 @@ def _within_rows(rows: Ragged) -> Array:
     return owner[1:] == owner[:-1]
 
 
-def rows_in(rows: Ragged, box: tuple[float, float, float, float]) -> Array:
-    """Whether a segment of each row meets the box, by bounding boxes; bool ``[P]``."""
+def rows_in(rows: Ragged, region: Region) -> Array:
+    """Whether a segment of each row meets the region, by bounding boxes; bool ``[P]``."""
     if not len(rows.values):
         return np.zeros(len(rows), bool)
-    meets = _segments_in(rows.values, box) & _within_rows(rows)
+    meets = _segments_in(rows.values, region) & _within_rows(rows)
     owner = np.repeat(np.arange(len(rows)), np.diff(rows.offsets))[:-1]
     return np.bincount(owner, meets, minlength=len(rows)) > 0
 
 
-def _cut(rows: Ragged, box) -> tuple[Ragged, Array]:
-    """Runs of segments that meet the box, and the row each came from."""
+def _cut(rows: Ragged, region: Region) -> tuple[Ragged, Array]:
+    """Runs of segments that meet the region, and the row each came from."""
     if len(rows.values) < 2:
         return Ragged(rows.values[:0], np.zeros(1, np.int64)), np.zeros(0, np.int64)
-    meets = np.concatenate([[False], _segments_in(rows.values, box) & _within_rows(rows), [False]])
+    meets = np.concatenate([[False], _segments_in(rows.values, region) & _within_rows(rows), [False]])
     first, last = np.flatnonzero(~meets[:-1] & meets[1:]), np.flatnonzero(meets[:-1] & ~meets[1:])
     origin = np.searchsorted(rows.offsets, first, side="right") - 1
     width = rows.values.shape[1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from perlsim.readers.lane_rows import may_cross
 from perlsim.worlds.opendrive.sections import TRAFFIC, SampledRoad, SectionLane
 from perlsim.worlds.opendrive.xml import Element, child, children, integer
 
@@ -134,7 +133,7 @@ def _without_gaps(roads: dict[str, SampledRoad], joined) -> dict[Node, list[Node
 def neighbours(road: SampledRoad, section_idx: int, node: Node) -> tuple[list[Node], list[Node]]:
     """Lanes beside a lane that run the same way and may be changed into: on its left, on its right.
 
-    A change is ruled out where the boundary in between is solid on the near side over the whole section.
+    A change is ruled out where no mark on the boundary in between allows it anywhere along the section.
     """
     lanes = road.sections[section_idx].lanes
     lane = lanes[node[2]]
@@ -149,14 +148,12 @@ def neighbours(road: SampledRoad, section_idx: int, node: Node) -> tuple[list[No
         candidates = [n for n in nodes_of(road, section_idx, other) if n[3] == node[3]]
         is_left_of_s = other.lane_id > lane.lane_id
         inner_lane = lane if step > 0 else other
-        if not _solid_from(inner_lane, lane_is_left=not is_left_of_s):
+        if not _closed_from(inner_lane, lane_is_left=not is_left_of_s):
             sides[0 if is_left_of_s == node[3] else 1] += candidates
     return sides[0], sides[1]
 
 
-def _solid_from(inner: SectionLane, lane_is_left: bool) -> bool:
-    """Whether the outer boundary of ``inner`` is solid throughout for one who comes from that side of +s."""
-    kinds = [mark.kind for mark in inner.marks]
-    return bool(kinds) and not any(
-        kind is None or may_cross(kind, to_the_left=not lane_is_left) for kind in kinds
-    )
+def _closed_from(inner: SectionLane, lane_is_left: bool) -> bool:
+    """Whether the outer boundary of ``inner`` is closed throughout to one who comes from that side of +s."""
+    allowed = [mark.change_right if lane_is_left else mark.change_left for mark in inner.marks]
+    return bool(allowed) and not any(allowed)

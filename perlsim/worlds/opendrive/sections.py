@@ -1,7 +1,6 @@
 """Roads of an OpenDRIVE map sampled into lanes: centres, widths and boundaries along each lane section.
 
-Frame: the file's own (right-handed, x east, y north, z up). Superelevation and lateral shape are ignored;
-CARLA's own map of its towns agrees to a centimetre without them.
+Frame: the file's own (right-handed, x east, y north, z up).
 """
 
 from __future__ import annotations
@@ -11,7 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from perlsim.errors import FormatError
-from perlsim.vocabulary import LaneType, MarkingType
+from perlsim.vocabulary import LaneType
+from perlsim.worlds.opendrive.lateral import LateralProfile
+from perlsim.worlds.opendrive.marks import Mark, read_marks
 from perlsim.worlds.opendrive.reference_line import ReferenceLine
 from perlsim.worlds.opendrive.xml import Cubics, Element, child, children, integer, number
 
@@ -20,10 +21,14 @@ Array = np.ndarray
 CHORD_ERROR = 0.01  # m, largest distance between a sampled line and the curve it stands for
 MAX_SPACING = 5.0  # m between samples
 MIN_SPACING = 0.05  # m: what asks for more is a broken record, not a bend of radius under half a metre
-MIN_SECTION = 0.01  # m, shorter lane sections hold no lanes; their links are passed through
+MIN_SECTION = 0.002  # m, shorter lane sections hold no lanes; their links are passed through
 MIN_WIDTH = 0.05  # m, a lane that is nowhere wider is not there
-MIN_LANE_WIDTH = 0.5  # m, one that is nowhere wider belongs to the drivable area, but nobody drives in it
+MIN_LANE_WIDTH = 0.5  # m, a shoulder that is nowhere wider belongs to the drivable area, but holds nobody
+JUMP = 0.005  # m, a sudden change of a width, border or offset that lines have to follow
+RAMP = 0.06  # m along the road in which they do: so no point of a line is farther than that from its place
 _FAR = 1e8  # m
+_CLOSE = 1e-3  # m, records that begin nearer to an end of the section get no sample
+_SLIP = 1e-6  # m, rounding of s in exported files
 _MAX_SAMPLES = 50_000  # of one lane section: a broken curvature or length, not a road
 
 # Lane types (1.4 and later) on which wheels belong; all others (sidewalk, median, curb, ...) are left out.
@@ -48,34 +53,8 @@ LANE_TYPES = {
 }
 TRAFFIC = frozenset({LaneType.DRIVING, LaneType.FREEWAY, LaneType.BUS})
 
-# Road mark types along +s, seen from the centre lane; `_mark_kind` mirrors them where a mark lies left of it.
-_MARKS = {
-    "none": MarkingType.NONE,
-    "solid": MarkingType.SOLID,
-    "broken": MarkingType.BROKEN,
-    "botts dots": MarkingType.BROKEN,
-    "solid solid": MarkingType.DOUBLE_SOLID,
-    "broken broken": MarkingType.DOUBLE_BROKEN,
-    "solid broken": MarkingType.SOLID_BROKEN,
-    "broken solid": MarkingType.BROKEN_SOLID,
-    "custom": MarkingType.UNKNOWN,
-}
-_MIRRORED = {
-    MarkingType.SOLID_BROKEN: MarkingType.BROKEN_SOLID,
-    MarkingType.BROKEN_SOLID: MarkingType.SOLID_BROKEN,
-}
-
 # m/s of one unit of speed; without a unit the value is in m/s (1.4, table of speed).
 _SPEED_UNITS = {"km/h": 1 / 3.6, "mph": 0.44704, "m/s": 1.0}
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A road mark on a lane's outer boundary, between two s of the section."""
-
-    start: float
-    end: float
-    kind: MarkingType | None
 
 
 @dataclass
@@ -108,9 +87,11 @@ class SectionLane:
         return bool(np.abs(self.outer - self.inner).max() >= MIN_WIDTH)
 
     @property
-    def is_wide(self) -> bool:
-        """Whether it is wide enough anywhere to drive in."""
-        return bool(np.abs(self.outer - self.inner).max() >= MIN_LANE_WIDTH)
+    def is_used(self) -> bool:
+        """Whether it carries traffic, however narrow, or is wide enough somewhere to stand in."""
+        if self.kind in TRAFFIC:
+            return self.exists
+        return self.kind is not None and bool(np.abs(self.outer - self.inner).max() >= MIN_LANE_WIDTH)
 
 
 @dataclass
@@ -121,6 +102,7 @@ class Section:
         s: ``[n]`` m, ascending.
         xy, normal: ``[n, 2]``, reference line and its left normal.
         z: ``[n]`` m.
+        lateral: tilt and shape of the surface.
         lanes: by lane id, the centre lane (0, no width) included.
     """
 
@@ -128,11 +110,13 @@ class Section:
     xy: Array
     normal: Array
     z: Array
+    lateral: LateralProfile
     lanes: dict[int, SectionLane] = field(default_factory=dict)
 
     def points(self, t: Array) -> Array:
         """Points ``[n, 3]`` at lateral positions ``t [n]``."""
-        return np.concatenate([self.xy + self.normal * t[:, None], self.z[:, None]], axis=1)
+        aside, up = self.lateral.offsets(self.s, t)
+        return np.concatenate([self.xy + self.normal * aside[:, None], (self.z + up)[:, None]], axis=1)
 
     @property
     def too_short(self) -> bool:
@@ -158,6 +142,7 @@ class SampledRoad:
         self.left_hand = element.get("rule", "RHT") == "LHT"
         self.line = ReferenceLine(element)
         self._elevation = Cubics.from_elements(children(child(element, "elevationProfile"), "elevation"))
+        self.lateral = LateralProfile(element)
         lanes = child(element, "lanes")
         self._offset = Cubics.from_elements(children(lanes, "laneOffset"))
         self._types = sorted(
@@ -175,8 +160,9 @@ class SampledRoad:
         """Points ``[n, 3]`` and road headings ``[n]`` at road coordinates ``s``, ``t`` ``[n]``."""
         xy, heading = self.line.at(s)
         normal = np.stack([-np.sin(heading), np.cos(heading)], axis=1)
-        z = self._elevation.at(s)
-        return np.concatenate([xy + normal * t[:, None], z[:, None]], axis=1), heading
+        aside, up = self.lateral.offsets(s, t)
+        z = self._elevation.at(s) + up
+        return np.concatenate([xy + normal * aside[:, None], z[:, None]], axis=1), heading
 
     def section_at(self, s: float) -> int:
         """Index of the section under ``s``."""
@@ -195,12 +181,15 @@ class SampledRoad:
             if (lane_id := integer(lane, "id")) or side == "center"
         }
         widths = {lane_id: _widths(lane, start) for lane_id, lane in sides.items() if lane_id}
-        curves = [self._offset, self._elevation, *(curve for curve, _ in widths.values())]
-        s = self._positions(start, end, curves, [curve for curve, _ in widths.values()])
+        across = [self._offset, *(curve for curve, _ in widths.values())]
+        marks = {lane_id: read_marks(lane, lane_id, (start, end)) for lane_id, lane in sides.items()}
+        mark_starts = [mark.start for row in marks.values() for mark in row]
+        s = _with_ramps(self._positions(start, end, across, mark_starts), across)
         xy, heading = self.line.at(s)
-        section = Section(s, xy, np.stack([-np.sin(heading), np.cos(heading)], axis=1), self._elevation.at(s))
-        # The last sample belongs to this section's records, not to those that start there.
-        record_at = np.minimum(s, max(start, end - 1e-6))
+        normal = np.stack([-np.sin(heading), np.cos(heading)], axis=1)
+        section = Section(s, xy, normal, self._elevation.at(s), self.lateral)
+        # First and last sample belong to this section's records, whatever the rounding of where they start.
+        record_at = np.clip(s, start + _SLIP, end - _SLIP) if end - start > 2 * _SLIP else s
         offset = self._offset.at(s, record_at=record_at)
         middle = 0.5 * (start + end)
         road_type, road_speed = self._type_at(middle)
@@ -210,10 +199,10 @@ class SampledRoad:
                 curve, is_border = widths[lane_id]
                 value = curve.at(s, record_at=record_at)
                 outer = value if is_border else inner + sign * np.maximum(value, 0.0)
-                section.lanes[lane_id] = _lane(sides[lane_id], lane_id, inner, outer, (start, end))
+                section.lanes[lane_id] = _lane(sides[lane_id], lane_id, inner, outer, marks[lane_id])
                 inner = outer
         if 0 in sides:
-            section.lanes[0] = _lane(sides[0], 0, offset, offset, (start, end))
+            section.lanes[0] = _lane(sides[0], 0, offset, offset, marks[0])
         for lane in section.lanes.values():
             if np.isnan(lane.speed_limit):
                 lane.speed_limit = road_speed
@@ -236,30 +225,35 @@ class SampledRoad:
         before = [entry for entry in self._types if entry[0] <= s + 1e-6]
         return before[-1][1:] if before else ("", float("nan"))
 
-    def _positions(self, start: float, end: float, curves: list[Cubics], widths: list[Cubics]) -> Array:
+    def _positions(self, start: float, end: float, across: list[Cubics], marks: list[float]) -> Array:
         """Samples of s so dense that no lane's line strays more than `CHORD_ERROR` from its curve.
 
         A chord over ds misses the curve by at most ds^2 / 8 of its largest second derivative, which is
         bounded by curvature (on the outermost lane, and with sideways drift) plus the cubics' own second
-        derivatives.
+        derivatives. Every record, and every road mark, begins at a sample.
         """
-        inside = np.concatenate([self.line.start, *(curve.start for curve in curves)])
         if end - start < MIN_SECTION:
             return np.array([start, end])
-        breaks = np.unique(
-            np.concatenate([[start], inside[(inside > start + 1e-3) & (inside < end - 1e-3)], [end]])
+        curves = [self._elevation, *across]
+        inside = np.concatenate(
+            [self.line.start, self.lateral.breaks, marks, *(curve.start for curve in curves)]
         )
+        inside = np.unique(inside[(inside > start + _CLOSE) & (inside < end - _CLOSE)])
+        breaks = np.concatenate([[start], inside[np.diff(inside, prepend=start) > _SLIP], [end]])
         low, high = breaks[:-1], breaks[1:]
         middle = 0.5 * (low + high)
         bend = self.line.max_curvature[self.line.piece_at(middle)]
         reach, drift, second = np.zeros((3, len(low)))
-        for curve in curves:
-            lateral = curve is not self._elevation
-            for at in (low, high):
+        for at in (low, high):
+            for curve in curves:
                 second = second + np.abs(curve.at(at, order=2, record_at=middle))
-                if lateral:
-                    reach = reach + np.abs(curve.at(at, record_at=middle))
-                    drift = drift + np.abs(curve.at(at, order=1, record_at=middle))
+            for curve in across:
+                reach = reach + np.abs(curve.at(at, record_at=middle))
+                drift = drift + np.abs(curve.at(at, order=1, record_at=middle))
+        if not self.lateral.is_flat:
+            tilt = self.lateral.tilt
+            twist, turn = (tilt.at(middle, order=order, record_at=middle) for order in (1, 2))
+            second = second + reach * (np.abs(turn) + twist**2) + 2 * np.abs(twist) * drift
         largest = bend * (1 + bend * reach) + 2 * bend * drift + second
         spacing = np.clip(np.sqrt(8 * CHORD_ERROR / np.maximum(largest, 1e-12)), MIN_SPACING, MAX_SPACING)
         count = np.ceil((high - low) / spacing)
@@ -273,9 +267,23 @@ class SampledRoad:
         return np.concatenate([*parts, [end]])
 
 
-def _lane(
-    element: Element, lane_id: int, inner: Array, outer: Array, span: tuple[float, float]
-) -> SectionLane:
+def _with_ramps(s: Array, across: list[Cubics]) -> Array:
+    """Samples between which lines pass from one side of a jump to the other within `RAMP`.
+
+    Without, the line between the samples on either side would cut the corner over metres.
+    """
+    start, end = s[0], s[-1]
+    jumps = np.concatenate([curve.jumps(JUMP) for curve in across])
+    jumps = jumps[(jumps > start + _SLIP) & (jumps < end - _SLIP)]
+    if not len(jumps) or end - start < 2 * RAMP:
+        return s
+    # At the ends of a section the ramp lies inside it: lanes begin and end where their records say.
+    low = np.clip(jumps - 0.5 * RAMP, start, end - RAMP)
+    kept = ((s[:, None] <= low) | (s[:, None] >= low + RAMP)).all(1)
+    return np.unique(np.concatenate([s[kept], low, low + RAMP]))
+
+
+def _lane(element: Element, lane_id: int, inner: Array, outer: Array, marks: list[Mark]) -> SectionLane:
     kind = element.get("type", "none")
     link = child(element, "link")
     speeds = children(element, "speed")
@@ -285,7 +293,7 @@ def _lane(
         kind == "bidirectional",
         inner,
         outer,
-        _marks(element, lane_id, span),
+        marks,
         _speed(speeds[0]) if speeds else float("nan"),
         [integer(e, "id") for e in children(link, "predecessor")],
         [integer(e, "id") for e in children(link, "successor")],
@@ -297,23 +305,6 @@ def _widths(element: Element, origin: float) -> tuple[Cubics, bool]:
     widths, borders = children(element, "width"), children(element, "border")
     is_border = bool(borders) and not widths
     return Cubics.from_elements(borders if is_border else widths, "sOffset", origin), is_border
-
-
-def _marks(element: Element, lane_id: int, span: tuple[float, float]) -> list[Mark]:
-    records = sorted(children(element, "roadMark"), key=lambda e: number(e, "sOffset", 0.0))
-    starts = [min(span[0] + number(e, "sOffset", 0.0), span[1]) for e in records]
-    ends = [*starts[1:], span[1]][: len(starts)]
-    kinds = [_mark_kind(e.get("type", "none"), lane_id) for e in records]
-    return [Mark(*mark) for mark in zip(starts, ends, kinds, strict=True)]
-
-
-def _mark_kind(name: str, lane_id: int) -> MarkingType | None:
-    """Kind along +s; None for curbs and edges, which no tyre paints over.
-
-    A double mark is named from the inside outwards, on the centre lane from left to right (1.4, roadMark).
-    """
-    kind = _MARKS.get(name)
-    return kind if kind is None or lane_id <= 0 else _MIRRORED.get(kind, kind)
 
 
 def _speed(element: Element | None) -> float:

@@ -1,4 +1,4 @@
-"""Signals and objects of an OpenDRIVE map: lights and signs with the lanes they govern, crosswalks."""
+"""Signals of an OpenDRIVE map: lights and signs with the lanes they govern, and their controllers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from perlsim.scenario import Array, StopSigns
+from perlsim.scenario import Array, Ragged, StopSigns
 from perlsim.worlds.opendrive.network import Node, nodes_of
 from perlsim.worlds.opendrive.sections import TRAFFIC, SampledRoad
 from perlsim.worlds.opendrive.xml import Element, child, children, integer, number
@@ -137,38 +137,43 @@ def _governed(road: SampledRoad, element: Element, lane_of: dict[Node, int]):
                 yield lane_of[node], point[0], float(heading[0] + (0.0 if node[3] else np.pi))
 
 
-def read_crosswalks(roads: dict[str, SampledRoad]) -> list[Array]:
-    """Outlines ``[n, 3]`` of the crosswalk objects, without the repeated first point."""
-    outlines = []
-    for road in roads.values():
-        for element in children(child(road.element, "objects"), "object"):
-            if element.get("type", "").lower() == "crosswalk":
-                outline = _outline(road, element)
-                if np.array_equal(outline[0], outline[-1]):
-                    outline = outline[:-1]
-                if len(outline) >= 3:
-                    outlines.append(outline)
-    return outlines
+@dataclass(frozen=True)
+class Controllers:
+    """Groups of signals that change together.
+
+    Attributes:
+        ids: OpenDRIVE's ids, ``K`` of them, those of one junction in the order of their ``sequence``.
+        junctions: id of the junction that each belongs to; "" where it belongs to none.
+        signals: rows of int32, the signals of each; a signal of several controllers is in the first only.
+    """
+
+    ids: tuple[str, ...] = ()
+    junctions: tuple[str, ...] = ()
+    signals: Ragged = field(default_factory=lambda: Ragged.from_rows([], dtype=np.int32))
 
 
-def _outline(road: SampledRoad, element: Element) -> Array:
-    holder = child(element, "outline")
-    if holder is None:
-        holder = child(child(element, "outlines"), "outline")
-    corners = children(holder, "cornerRoad")
-    if corners:
-        s, t = (np.array([number(c, key) for c in corners]) for key in "st")
-        return road.points(s, t)[0] + np.array([[0, 0, number(c, "dz", 0.0)] for c in corners])
-    corners = children(holder, "cornerLocal")
-    if corners:
-        local = np.array([[number(c, key, 0.0) for key in "uvz"] for c in corners])
-    else:
-        half = 0.5 * np.array([number(element, "length", 0.0), number(element, "width", 0.0)])
-        local = np.array([[1, 1, 0], [-1, 1, 0], [-1, -1, 0], [1, -1, 0]]) * [*half, 0]
-    origin, heading = road.points(np.array([number(element, "s")]), np.array([number(element, "t", 0.0)]))
-    angle = heading[0] + number(element, "hdg", 0.0)
-    cos, sin = np.cos(angle), np.sin(angle)
-    x, y, z = local.T
-    return origin[0] + np.stack(
-        [cos * x - sin * y, sin * x + cos * y, z + number(element, "zOffset", 0.0)], 1
-    )
+def read_controllers(root: Element, signals: Signals) -> Controllers:
+    """The controllers of the map, each once, with the signals that exist.
+
+    Args:
+        root: the ``OpenDRIVE`` element.
+        signals: those of the same map.
+    """
+    signal_of = {name: idx for idx, name in enumerate(signals.ids)}
+    controlled = {
+        element.get("id", ""): [control.get("signalId", "") for control in children(element, "control")]
+        for element in children(root, "controller")
+    }
+    order: dict[str, str] = {}
+    for junction in children(root, "junction"):
+        members = children(junction, "controller")
+        for member in sorted(members, key=lambda e: number(e, "sequence", 0.0)):
+            if member.get("id", "") in controlled:
+                order.setdefault(member.get("id", ""), junction.get("id", ""))
+    order |= {name: "" for name in controlled if name not in order}
+    rows, taken = [], set()
+    for name in order:
+        row = [signal_of[s] for s in dict.fromkeys(controlled[name]) if s in signal_of]
+        rows.append([signal for signal in row if signal not in taken])
+        taken.update(row)
+    return Controllers(tuple(order), tuple(order.values()), Ragged.from_rows(rows, dtype=np.int32))

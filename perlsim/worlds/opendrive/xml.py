@@ -110,3 +110,11 @@ class Cubics:
         if order == 0:
             return a + ds * (b + ds * (c + ds * d))
         return b + ds * (2 * c + 3 * ds * d) if order == 1 else 2 * c + 6 * ds * d
+
+    def jumps(self, least: float) -> np.ndarray:
+        """Where, ascending, the value changes at once by more than ``least``."""
+        if len(self.start) < 2:
+            return np.zeros(0)
+        at = self.start[1:]
+        change = self.at(at) - self.at(at, record_at=at - 1e-9)
+        return at[np.abs(change) > least]
