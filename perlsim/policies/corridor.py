@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from perlsim.bank import VALID, Scene, X, Y, Z
+from perlsim.bank import COS, SIN, VALID, Scene, X, Y, Z
 from perlsim.geometry.cells import LEVEL_HEIGHT, NO_KEY
 from perlsim.policies.route_path import POINTS, SPACING, RoutePath, centre_line
 from perlsim.sim.kernels import apart
@@ -62,19 +62,20 @@ def occupied(
     line = (*centre_line(path, to_centre), path.cos, path.sin)
     until = (num_forecasts - 1) * FORECAST_STEP
     facts = jnp.concatenate([state.agents[:VALID], sizes[:2]])
-    slots = apart(once, lambda: _first_along(line, facts, _ahead(state), until, reach, num_leaders))
+    slots = apart(once, lambda: _first_along(line, facts, _ahead(state, sizes[0]), until, reach, num_leaders))
     chosen = facts[:, jnp.maximum(slots, 0)]
     return apart(once, lambda: _stretches(line, chosen, slots >= 0, num_forecasts, reach))
 
 
-def _ahead(state: SimState) -> jax.Array:
-    """Which road users ``[A]`` are ahead of the ego and on its level."""
+def _ahead(state: SimState, half_length: jax.Array) -> jax.Array:
+    """Which road users ``[A]`` are on the ego's level, with their front ends ahead of its middle."""
     rows, ego = state.agents, state.ego
     dx, dy = rows[X] - ego.x, rows[Y] - ego.y
     climb = jnp.maximum(jnp.abs(rows[Z] - ego.z) - LEVEL_HEIGHT, 0.0)
     level = climb * climb <= _SLOPE**2 * (dx * dx + dy * dy)
     others = jnp.arange(rows.shape[1]) > 0
-    return (rows[VALID] > 0) & others & level & (dx * ego.cos + dy * ego.sin > 0)
+    front = dx * ego.cos + dy * ego.sin + half_length * (rows[COS] * ego.cos + rows[SIN] * ego.sin)
+    return (rows[VALID] > 0) & others & level & (front > 0)
 
 
 def _first_along(line, facts, wanted, until: float, reach: jax.Array, count: int) -> jax.Array:
