@@ -40,28 +40,27 @@ def run(args: Arguments) -> int:
         page = build_page(sides, keys, notices, title=args.title, compare=compare)
         _write(args.out, page)
         print(f"{args.out}: {len(keys)} scenes, {len(page.encode()) / 1e6:.1f} MB")
-    if args.png or args.gif or args.mp4:
-        _draw(args, sides, keys)
-    if args.rerun:
-        from perlsim.view.rerun_export import write_recording
-
-        write_recording(args.rerun, sides[0], keys)
-        print(f"{args.rerun}: {len(keys)} scenes of {sides[0].label}")
+    if args.png or args.gif or args.mp4 or args.rerun:
+        _draw(args, sides, keys[0])
     return 0
 
 
-def _draw(args: Arguments, sides: Sequence[Side], keys: Sequence[Key]) -> None:
-    """Pictures and films of the first scene: the first side, or the first two next to each other."""
+def _draw(args: Arguments, sides: Sequence[Side], key: Key) -> None:
+    """Pictures, films and recordings of a scene: pictures show the first two sides that have it."""
     from perlsim.view.picture import write_film, write_picture
 
-    key = keys[0]
-    shown = [side for side in sides if key in side.numbers][:2]
+    shown = [side for side in sides if key in side.numbers]
     if args.png:
-        write_picture(args.png, shown, key, args.time)
-        print(f"{args.png}: {key[2]}")
+        write_picture(args.png, shown[:2], key, args.time)
     for path in (args.gif, args.mp4):
         if path:
-            write_film(path, shown, key, args.fps)
+            write_film(path, shown[:2], key, args.fps)
+    if args.rerun:
+        from perlsim.view.rerun_export import write_recording
+
+        write_recording(args.rerun, shown, key)
+    for path in (args.png, args.gif, args.mp4, args.rerun):
+        if path:
             print(f"{path}: {key[2]}")
 
 

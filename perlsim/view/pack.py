@@ -20,6 +20,7 @@ from perlsim.vocabulary import LaneType
 
 LENGTH, HEADING, SPEED = 0.01, 0.001, 0.1  # m, rad and m/s to one unit
 PLAN_STEP = 0.1  # s between the speeds of a plan
+LARGEST_GAP = 400.0  # m², between lanes, to be taken for road
 # How far a simplified line of the map may be from the original [m]: invisible, and a fifth of the points.
 LINE_TOLERANCE = 0.05
 DEFAULT_LANE_WIDTH, DEFAULT_BICYCLE_WIDTH = 3.5, 1.8  # m, where the map does not tell; Waymo's maps do not
@@ -44,17 +45,17 @@ def pack_road(scenario: Scenario) -> dict[str, Any]:
         width of the lane [cm].
     """
     road: Road = scenario.road
-    widths = _lane_widths(road)
     return {
         "lanes": _lines(road.lanes.centre),
-        "laneWidth": _whole(widths, LENGTH).tolist(),
+        "laneWidth": _whole(lane_widths(road), LENGTH).tolist(),
         "laneKind": road.lanes.kind.tolist(),
         "markings": _lines(road.markings.line),
         "markingKind": road.markings.kind.tolist(),
         "edges": _lines(road.edges),
+        "gaps": [_line(gap) for gap in gaps_between_lanes(road)],
         "crosswalks": _lines(road.crosswalks),
-        "lights": _stop_lines(scenario.lights, widths),
-        "stops": _stop_lines(road.stop_signs, widths),
+        "lights": _stop_lines(scenario.lights, road),
+        "stops": _stop_lines(road.stop_signs, road),
     }
 
 
@@ -115,8 +116,8 @@ def _simplified(lines: Sequence[Array]) -> list[Array]:
     return kept
 
 
-def _lane_widths(road: Road) -> Array:
-    """Mean full width of each lane ``[P]`` m."""
+def lane_widths(road: Road, lane_idx: Array | None = None) -> Array:
+    """Mean full width of each lane ``[P]`` m, or of the chosen ones, where −1 stands for no lane."""
     widths = []
     offsets = road.lanes.centre.offsets
     for start, end, kind in zip(offsets[:-1], offsets[1:], road.lanes.kind, strict=True):
@@ -124,16 +125,42 @@ def _lane_widths(road: Road) -> Array:
         known = known[np.isfinite(known) & (known > 0)]
         default = DEFAULT_BICYCLE_WIDTH if kind == LaneType.BICYCLE else DEFAULT_LANE_WIDTH
         widths.append(known.mean() if len(known) else default)
-    return np.asarray(widths)
+    # The last one, which index −1 takes, is that of no lane.
+    return np.asarray(widths) if lane_idx is None else np.append(widths, DEFAULT_LANE_WIDTH)[lane_idx]
 
 
-def _stop_lines(group: Lights | StopSigns, widths: Array) -> list[list[int]]:
-    rows = []
-    for position, heading, lane in zip(group.position, group.heading, group.lane_idx, strict=True):
-        width = widths[lane] if lane >= 0 else DEFAULT_LANE_WIDTH
-        heading = heading if np.isfinite(heading) else 0.0
-        rows.append([*_whole([*position[:2], width], LENGTH).tolist(), int(_whole(heading, HEADING))])
-    return [[x, y, heading, width] for x, y, width, heading in rows]
+def gaps_between_lanes(road: Road) -> list[Array]:
+    """Outlines ``[n, 2]`` m of what crossing lanes leave open between them in junctions.
+
+    Only where borders are open lines, as Waymo's are: rings tell the road's surface themselves. Places that a
+    border touches are islands, and no gaps.
+    """
+    edges = [row[:, :2] for row in road.edges.rows()]
+    if not len(road.lanes) or all(np.allclose(edge[0], edge[-1], atol=0.05) for edge in edges):
+        return []
+    lines = shapely.linestrings(road.lanes.centre.values[:, :2], indices=_row_of(road.lanes.centre))
+    strips = shapely.buffer(shapely.simplify(lines, 0.2), lane_widths(road) / 2, quad_segs=2)
+    parts = shapely.get_parts(shapely.union_all(strips))
+    holes = [shapely.Polygon(ring) for part in parts for ring in part.interiors]
+    holes = [hole for hole in holes if hole.area < LARGEST_GAP]
+    borders = shapely.STRtree([shapely.LineString(edge) for edge in edges])
+    islands = set(borders.query(holes, predicate="intersects")[0].tolist()) if holes else set()
+    # A little larger, so that no seam shows.
+    filled = [hole.buffer(0.3, join_style="mitre") for i, hole in enumerate(holes) if i not in islands]
+    return _simplified([shapely.get_coordinates(shapely.get_exterior_ring(hole)) for hole in filled])
+
+
+def _row_of(rows: Ragged) -> Array:
+    return np.repeat(np.arange(len(rows)), np.diff(rows.offsets))
+
+
+def _stop_lines(group: Lights | StopSigns, road: Road) -> list[list[int]]:
+    columns = (
+        _whole(group.position[:, :2], LENGTH),
+        _whole(group.heading, HEADING)[:, None],
+        _whole(lane_widths(road, group.lane_idx), LENGTH)[:, None],
+    )
+    return np.concatenate(columns, 1).tolist()
 
 
 def _spans(valid: Array) -> list[int]:

@@ -19,17 +19,7 @@ from perlsim.view.sources import Key, Side
 from perlsim.vocabulary import LightState
 
 # In the order in which they are put into the page.
-SCRIPTS = (
-    "data.js",
-    "colours.js",
-    "road.js",
-    "traffic.js",
-    "stage.js",
-    "player.js",
-    "panel.js",
-    "gallery.js",
-    "app.js",
-)
+_MODULES = ("data", "colours", "road", "traffic", "stage", "player", "panel", "gallery", "app")
 
 
 @dataclass
@@ -90,7 +80,9 @@ def build_page(
             f'<script type="text/plain" id="part-{number}">{text}</script>'
             for number, text in enumerate(blobs.texts)
         ),
-        "script": '(() => {\n"use strict";\n' + "\n".join(_asset(name) for name in SCRIPTS) + "\n})();",
+        "script": "\n".join(
+            ['(() => {\n"use strict";', *(_asset(f"{name}.js") for name in _MODULES), "})();"]
+        ),
     }
     page = _asset("page.html")
     # Split first: what is put in may itself contain a mark.

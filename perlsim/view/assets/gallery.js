@@ -188,5 +188,5 @@ async function paintCard(canvas, scene) {
   const show = { route: true, trails: true, plan: true, log: false, other: false, events: false, lanes: false };
   road.draw(context, scale, show);
   road.drawLights(context, scale, (i) => play.light(i, time), 0);
-  play.draw(context, scale, time, show, null, -1);
+  play.draw(context, scale, time, show, {});
 }

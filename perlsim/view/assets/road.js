@@ -3,7 +3,7 @@
 const MARKING = { NONE: 0, UNKNOWN: 1, BROKEN: 2, SOLID: 3, DOUBLE_SOLID: 4, DOUBLE_BROKEN: 5, SOLID_BROKEN: 6, BROKEN_SOLID: 7 };
 const BICYCLE_LANE = 3;
 const DASH = [3, 4.5]; // m
-const EDGE_STRIP = 2.6; // m
+const EDGE_STRIP = 3.4; // m beside an open border that is drawn as road
 const ARROW_EVERY = 24; // m along a lane
 
 class RoadMap {
@@ -19,13 +19,15 @@ class RoadMap {
     // Edges have the road on their left. Rings tell its whole surface; from open lines only a strip is known.
     this.surface = new Path2D();
     this.strip = new Path2D();
+    this.islands = new Path2D();
     this.edges = new Path2D();
+    const edgesClosed = this.closed = edges.every(isRing) && edges.some((edge) => area(edge) > 0);
     for (const edge of edges) {
       trace(this.edges, edge);
-      if (isRing(edge)) trace(this.surface, edge);
-      else trace(this.strip, beside(edge, EDGE_STRIP / 2));
+      if (!isRing(edge)) trace(this.strip, beside(edge, EDGE_STRIP / 2));
+      else trace(edgesClosed || area(edge) > 0 ? this.surface : this.islands, edge);
     }
-    this.closed = edges.every(isRing) && edges.some((edge) => area(edge) > 0);
+    for (const gap of content.gaps) trace(this.surface, line(gap));
     this.strips = new Map(); // lanes by width and use: "3.5|0"
     this.centres = new Path2D();
     this.arrows = new Path2D();
@@ -58,6 +60,8 @@ class RoadMap {
       context.stroke(path);
     }
     context.restore();
+    context.fillStyle = colour.ground;
+    context.fill(this.islands);
     this.zebras.forEach((one, i) => drawZebra(context, one, this.crosswalks[i], pixel));
     context.lineCap = "butt";
     if (show.lanes && scale > 2.5) {

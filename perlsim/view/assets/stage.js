@@ -88,7 +88,11 @@ class Stage {
     if (show.stops) this.road.drawStops(context, scale);
     const play = this.play;
     if (show.lights) this.road.drawLights(context, scale, play && ((i) => play.light(i, time)), time);
-    if (play) play.draw(context, scale, time, show, this.other, this.slot === player.marked.slot ? player.marked.agent : -1);
+    if (play) {
+      const [own, theirs] = this.slot ? [colour["other-ego"], colour.ego] : [colour.ego, colour["other-ego"]];
+      const marked = this.slot === player.marked.slot ? player.marked.agent : -1;
+      play.draw(context, scale, time, show, { other: this.other, marked, own, theirs });
+    }
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     if (play && show.names) this.#drawNames(view);
     this.#drawScaleBar(scale);

@@ -79,27 +79,28 @@ class Play {
     return Number.isFinite(box[0]) ? box : null;
   }
 
-  // Draws under the transform from m to pixels; `other` is the play on the other side, whose ego shows as a ghost.
-  draw(context, scale, time, show, other, marked) {
+  // Draws under the transform from m to pixels; `other` is the play on the other side, whose ego shows as a ghost,
+  // `own` and `theirs` are the colours of the two egos.
+  draw(context, scale, time, show, { other, marked = -1, own = colour.ego, theirs = colour["other-ego"] }) {
     if (show.route && this.hasRoute) {
       context.strokeStyle = colour.route;
       context.lineWidth = Math.max(2, 4 / scale);
       context.lineCap = context.lineJoin = "round";
       context.stroke(this.route);
     }
-    if (show.trails) this.#drawTrails(context, scale, time);
+    if (show.trails) this.#drawTrails(context, scale, time, own);
     if (show.log && this.log) this.#drawLog(context, scale, time);
     if (show.plan) this.#drawPlan(context, scale, time);
-    if (other && show.other) drawGhost(context, scale, other.agent(other.ego, time), other.sizes[other.ego], colour["other-ego"]);
+    if (other && show.other) drawGhost(context, scale, other.agent(other.ego, time), other.sizes[other.ego], theirs);
     const order = this.tracks.map((_, i) => i).sort((a, b) => (a === this.ego) - (b === this.ego));
     for (const i of order) {
       const pose = this.agent(i, time);
-      if (pose) drawAgent(context, scale, pose, this.sizes[i], this.kinds[i], i === this.ego, i === marked);
+      if (pose) drawAgent(context, scale, pose, this.sizes[i], this.kinds[i], i === this.ego ? own : null, i === marked);
     }
     if (show.events) this.#drawRings(context, scale, time);
   }
 
-  #drawTrails(context, scale, time) {
+  #drawTrails(context, scale, time, own) {
     const last = Math.floor(time / this.dt), first = Math.max(0, Math.ceil((time - TRAIL) / this.dt));
     context.lineCap = context.lineJoin = "round";
     this.tracks.forEach((track, i) => {
@@ -108,7 +109,7 @@ class Play {
       const path = new Path2D();
       tracePresent(path, track, first, last);
       if (!Number.isNaN(track[4 * last])) path.lineTo(pose.x, pose.y);
-      context.strokeStyle = i === this.ego ? colour.ego : colour[KINDS[this.kinds[i]][1]];
+      context.strokeStyle = i === this.ego ? own : colour[KINDS[this.kinds[i]][1]];
       context.globalAlpha = 0.35;
       context.lineWidth = Math.max(this.kinds[i] === PEDESTRIAN ? 0.25 : 0.45, 1.5 / scale);
       context.stroke(path);
@@ -199,13 +200,13 @@ function tracePresent(path, track, first, last) {
   }
 }
 
-function drawAgent(context, scale, pose, [length, width], kind, isEgo, isMarked) {
+function drawAgent(context, scale, pose, [length, width], kind, own, isMarked) {
   const l = Math.max(length, 5 / scale), w = Math.max(width, 4 / scale), pixel = 1 / scale;
   context.save();
   context.translate(pose.x, pose.y);
   context.rotate(pose.heading);
   context.globalAlpha = pose.seen;
-  context.fillStyle = isEgo ? colour.ego : colour[KINDS[kind][1]];
+  context.fillStyle = own || colour[KINDS[kind][1]];
   context.strokeStyle = isMarked ? colour.ink : colour.outline;
   context.lineWidth = Math.max(0.1, (isMarked ? 2.4 : 1.2) * pixel);
   const shape = new Path2D();
@@ -213,9 +214,9 @@ function drawAgent(context, scale, pose, [length, width], kind, isEgo, isMarked)
   if (round) shape.arc(0, 0, Math.max(l, w) / 2, 0, 2 * Math.PI);
   else if (kind === 7) shape.rect(-l / 2, -w / 2, l, w);
   else shape.roundRect(-l / 2, -w / 2, l, w, Math.min(l, w) * 0.28);
-  if (isEgo) {
+  if (own) {
     context.save();
-    context.shadowColor = colour.ego;
+    context.shadowColor = own;
     context.shadowBlur = Math.min(14, scale * 1.2) * (window.devicePixelRatio || 1);
     context.fill(shape);
     context.restore();

@@ -170,8 +170,12 @@ class Browser:
     def click(self, selector: str, *, at: tuple[float, float] = (0.5, 0.5)) -> None:
         """Clicks an element as a mouse does, at a fraction of its width and height."""
         box = self.run(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'nearest'}});"
-            " const b = e.getBoundingClientRect(); return [b.left, b.top, b.width, b.height]; })()"
+            f"""(() => {{
+                const element = document.querySelector({json.dumps(selector)});
+                element.scrollIntoView({{ block: "nearest" }});
+                const box = element.getBoundingClientRect();
+                return [box.left, box.top, box.width, box.height];
+            }})()"""
         )
         x, y = box[0] + at[0] * box[2], box[1] + at[1] * box[3]
         self.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
