@@ -27,7 +27,7 @@ LOOK_AHEAD = (0, 3, 6, 9)
 TTC_SPEED = 0.005
 # Ahead is within 30° of the heading, behind beyond 150°, both seen from the rear axle.
 _AHEAD_COS = 0.8660254
-# Fastest motion for which road users are sorted out beforehand is not limited: boxes of places are used.
+# Key of what never happens.
 _NEVER = jnp.iinfo(jnp.int32).max
 
 
@@ -86,7 +86,7 @@ def contacts(
     looked = min(steps, agents.shape[0] - LOOK_AHEAD[-1])
     columns = agents.transpose(2, 1, 0)
     own = Box(driven.x, driven.y, driven.cos, driven.sin, sizes[0, 0], sizes[1, 0])
-    near = _near(own, driven.speed, z, agents, sizes)
+    near = _near(own, driven.speed, agents, sizes)
     order = jnp.argsort(~near, stable=True)
 
     def one(number, worst: tuple[_Worst, _Worst]):
@@ -94,7 +94,7 @@ def contacts(
         other = lax.dynamic_index_in_dim(columns, slot, keepdims=False)
         half_length, half_width, kind = sizes[0, slot], sizes[1, slot], sizes[2, slot]
         who = (scene, driven, z, own, other, half_length, half_width, kind, slot, knows_lanes)
-        touches = _touches(own, z, other, half_length, half_width, 0, steps)
+        touches = _touches(own, z, other, half_length, half_width, 0, steps, driven.speed)
         first = _first(touches, jnp.arange(steps, dtype=jnp.int32))
         counted = ~touches[0] if config.ignore_initial_overlaps else jnp.ones(count, bool)
         first = jnp.where(counted, first, _NEVER)
@@ -118,15 +118,14 @@ def contacts(
     )
 
 
-def _near(own: Box, speed: jax.Array, z: jax.Array, agents: jax.Array, sizes: jax.Array) -> jax.Array:
+def _near(own: Box, speed: jax.Array, agents: jax.Array, sizes: jax.Array) -> jax.Array:
     """Which road users ``[A]`` can touch any candidate at all: by boxes around all places of a step."""
     steps = own.x.shape[0]
-    ahead = STEP * LOOK_AHEAD[-1] * jnp.maximum(speed, 0.0).max()
+    # What is not a number would hide the others.
+    fastest = jnp.where(jnp.isfinite(speed), jnp.abs(speed), 0.0).max()
     reach = jnp.hypot(sizes[0, 0], sizes[1, 0]) + jnp.hypot(sizes[0], sizes[1])
-    low_x, high_x = own.x.min(1)[:, None], own.x.max(1)[:, None]
-    low_y, high_y = own.y.min(1)[:, None], own.y.max(1)[:, None]
-    back = STEP * LOOK_AHEAD[-1] * jnp.maximum(-speed, 0.0).max()
-    margin = reach + ahead + back
+    (low_x, high_x), (low_y, high_y) = _bounds(own.x), _bounds(own.y)
+    margin = reach + STEP * LOOK_AHEAD[-1] * fastest
     close = jnp.zeros(agents.shape[2], bool)
     for delay in LOOK_AHEAD:
         last = min(steps, agents.shape[0] - delay)
@@ -137,7 +136,14 @@ def _near(own: Box, speed: jax.Array, z: jax.Array, agents: jax.Array, sizes: ja
     return close & (jnp.arange(agents.shape[2]) > 0)
 
 
-def _touches(own: Box, z, other, half_length, half_width, ahead: int, steps: int, speed=None) -> jax.Array:
+def _bounds(values: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Least and greatest finite value of each row ``[T, N]``, ``[T, 1]``."""
+    finite = jnp.isfinite(values)
+    low, high = jnp.where(finite, values, jnp.inf), jnp.where(finite, values, -jnp.inf)
+    return low.min(1, keepdims=True), high.max(1, keepdims=True)
+
+
+def _touches(own: Box, z, other, half_length, half_width, ahead: int, steps: int, speed) -> jax.Array:
     """Whether the candidates touch one road user, bool ``[steps, N]``.
 
     Args:
@@ -147,7 +153,7 @@ def _touches(own: Box, z, other, half_length, half_width, ahead: int, steps: int
         half_length, half_width: of the road user [m].
         ahead: steps that the candidates are moved on at constant velocity, and the road user by the log.
         steps: steps looked at.
-        speed: m/s ``[T, N]``, needed with ``ahead``.
+        speed: m/s ``[T, N]``.
     """
     there = other[:, ahead : ahead + steps, None]
     x, y = own.x[:steps], own.y[:steps]

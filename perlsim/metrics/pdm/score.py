@@ -67,7 +67,7 @@ def score_candidates(
             no candidate fails.
 
     Returns:
-        Scores ``[N]``; NaN for what the scene lacks the inputs of.
+        Scores ``[N]``; NaN for what the scene lacks the inputs of, and for candidates that are not finite.
     """
     bank, idx = scene.bank, scene.idx
     sizes, chassis = bank.boxes[idx], bank.chassis[idx]
@@ -126,8 +126,17 @@ def score_candidates(
         score, more = _extended(config, scene, score, driven, history, z, lights, start_arc, previous)
         times |= more
         score = _with_total(score, reference_progress, human, previous is not None)
-    failure_time = jnp.stack([times.get(part, never) for part in SubScore], 1)
-    return score._replace(failure_time=failure_time)
+    score = _where_usable(score, jnp.isfinite(candidates).all((1, 2)) & bank.has_ego[idx])
+    return score._replace(failure_time=jnp.stack([times.get(part, never) for part in SubScore], 1))
+
+
+def _where_usable(score: PdmScore, usable: jax.Array) -> PdmScore:
+    """The scores, NaN for candidates ``[N]`` that are not numbers or nobody's."""
+    kept = score._asdict()
+    for name, value in kept.items():
+        if value.ndim == 1 and jnp.issubdtype(value.dtype, jnp.floating):
+            kept[name] = jnp.where(usable, value, jnp.nan)
+    return PdmScore(**kept)
 
 
 def _extended(

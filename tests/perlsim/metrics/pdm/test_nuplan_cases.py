@@ -153,8 +153,9 @@ def scorer():
 
 
 def score(scorer, case, moving, only=None):
-    host = build_bank([scenario_of(case, moving)], max_agents=8, observed_pieces=None)
-    tracks = np.array(host.bank.tracks)[0]
+    # One shape of the bank, whoever moves: what moves is given.
+    host = build_bank([scenario_of(case, False)], max_agents=8, observed_pieces=None)
+    tracks = np.array(build_bank([scenario_of(case, moving)], max_agents=8).bank.tracks)[0]
     if only is not None:
         tracks[:, 7] *= np.arange(tracks.shape[2]) == only
     starts = SimpleNamespace(scenario_idx=np.zeros(1, np.int32), start=np.zeros(1, np.int32))

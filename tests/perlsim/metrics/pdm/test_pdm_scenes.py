@@ -1,11 +1,13 @@
 """Each sub-score on both sides of its threshold, in scenes made by hand; poses are taken as they are."""
 
+from types import SimpleNamespace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from pdm_scenes import START, Bench, mover, scene, straight
 
-from perlsim.metrics.pdm import PdmConfig, Previous, SubScore, extended_total
+from perlsim.metrics.pdm import PdmConfig, Previous, SubScore, as_reward, extended_total
 from perlsim.metrics.pdm.comfort import ComfortSignals, comfort_bounds
 from perlsim.sim.types import Pose
 from perlsim.vocabulary import AgentType, LightState
@@ -66,10 +68,34 @@ def test_a_side_contact_is_at_fault_across_lanes_only(bench):
     assert score.no_at_fault_collisions[0] == 0 and score.hit_agent[0] == 1
 
 
-def test_an_overlap_at_the_start_counts_unless_it_is_to_be_left_out(bench):
+@pytest.fixture(scope="module")
+def lenient():
+    """Only PDMS, without those that the ego overlaps at the start."""
+    return Bench(SCENES, PdmConfig(tracker="none", extended=False, ignore_initial_overlaps=True))
+
+
+def logged_agents(bench, name):
+    return np.array(bench.host.bank.tracks)[None, bench.names.index(name), START : START + 41]
+
+
+def test_an_overlap_at_the_start_counts_unless_it_is_to_be_left_out(bench, lenient):
     assert bench("overlapping", straight(5.0)).no_at_fault_collisions[0] == 0
-    lenient = Bench(SCENES, PdmConfig(tracker="none", extended=False, ignore_initial_overlaps=True))
-    assert lenient("overlapping", straight(5.0)).no_at_fault_collisions[0] == 1
+    agents = logged_agents(lenient, "overlapping")
+    assert lenient("overlapping", straight(5.0), agents=agents).no_at_fault_collisions[0] == 1
+
+
+def test_given_road_users_replace_the_logged_ones_and_the_reward_is_the_score(lenient):
+    starts = SimpleNamespace(scenario_idx=np.ones(1, np.int32), start=np.full(1, START, np.int32))
+    assert lenient.names[1] == "parked"
+    plans = np.stack([straight(5.0), straight(5.0)])[None]
+    agents = logged_agents(lenient, "parked")
+    reward = as_reward(lenient.scorer, lenient.bank)
+    assert reward(starts, plans, agents=agents).tolist() == [[1.0, 1.0]]
+    agents[..., 0, 1] = 10.0
+    assert reward(starts, plans, agents=agents).tolist() == [[0.0, 0.0]]
+    extended = as_reward(lenient.scorer, lenient.bank, extended=True, unknown=-1.0)
+    assert extended(starts, plans, agents=agents).tolist() == [[-1.0, -1.0]]
+    assert lenient.scorer.num_traces == 1
 
 
 def test_drivable_area_ends_at_its_edge(bench):

@@ -5,10 +5,9 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from pdm_scenes import Bench, mover, scene, straight
 
 from perlsim.errors import PerlsimError
-from perlsim.metrics.pdm import PdmConfig, PdmScorer, as_reward, every_step
+from perlsim.metrics.pdm import PdmConfig, PdmScorer, every_step
 from perlsim.readers.synthetic import generate
 from perlsim.sim.rollout import sample_episodes
 
@@ -24,7 +23,7 @@ def crowd():
     speed, bend = random.uniform(0, 12, (6, 4, 1)), random.normal(0, 0.03, (6, 4, 1))
     arc = speed * 0.1 * np.arange(1, 41)
     plans = np.stack([arc, bend * arc**2 / 2, bend * arc], -1).astype(np.float32)
-    scorer = PdmScorer(PdmConfig(), devices=jax.devices()[:1], chunk=3)
+    scorer = PdmScorer()
     return scorer, scorer.put(host.bank), starts, plans
 
 
@@ -47,20 +46,25 @@ def test_a_score_does_not_depend_on_the_other_candidates_or_scenes(crowd):
     same(jax.tree.map(lambda leaf: leaf[rows], whole), scorer(bank, picked(starts, rows), plans[rows]))
     others = plans.copy()
     others[:, 1:] = 0
+    others[:, 3] = np.nan
     mixed = scorer(bank, starts, others)
+    assert np.isnan(np.asarray(mixed.no_at_fault_collisions)[:, 3]).all()
     same(jax.tree.map(lambda leaf: leaf[:, 0], whole), jax.tree.map(lambda leaf: leaf[:, 0], mixed))
     assert scorer.num_traces == 1
 
 
-def test_chunks_and_devices_change_nothing(crowd):
+def test_scenes_that_do_not_fill_the_devices_are_scored_alike(crowd):
     scorer, bank, starts, plans = crowd
-    host = jax.tree.map(np.asarray, bank)
-    spread = PdmScorer(PdmConfig())
-    same(scorer(bank, starts, plans), spread(spread.put(host), starts, plans))
-    same(
-        jax.tree.map(lambda leaf: leaf[:5], scorer(bank, starts, plans)),
-        spread(spread.put(host), picked(starts, np.arange(5)), plans[:5]),
-    )
+    fewer = scorer(bank, picked(starts, np.arange(5)), plans[:5])
+    assert fewer.pdms.shape == (5, 4)
+    same(jax.tree.map(lambda leaf: leaf[:5], scorer(bank, starts, plans)), fewer)
+
+
+@pytest.mark.slow
+def test_chunks_change_nothing(crowd):
+    scorer, bank, starts, plans = crowd
+    chunked = PdmScorer(devices=jax.devices()[:1], chunk=3)
+    same(scorer(bank, starts, plans), chunked(chunked.put(jax.tree.map(np.asarray, bank)), starts, plans))
 
 
 def test_candidates_of_half_a_second_are_filled_in(crowd):
@@ -80,17 +84,3 @@ def test_wrong_shapes_and_names_are_refused_by_name(crowd):
         scorer(bank, starts, plans[:, :, :8])
     with pytest.raises(PerlsimError, match="unknown tracker"):
         PdmScorer(PdmConfig(tracker="mpc"))
-
-
-def test_given_road_users_replace_the_logged_ones_and_the_reward_is_the_score():
-    bench = Bench([scene("free", mover(100.0))], PdmConfig(tracker="none", extended=False))
-    starts = SimpleNamespace(scenario_idx=np.zeros(1, np.int32), start=np.full(1, 15, np.int32))
-    plans = np.stack([straight(5.0), straight(5.0)])[None]
-    agents = np.array(bench.host.bank.tracks)[None, 0, 15:56]
-    agents[..., 0, 1] = 10.0
-    reward = as_reward(bench.scorer, bench.bank, unknown=-1.0)
-    blocked = reward(starts, plans, agents=agents)
-    assert blocked.tolist() == [[0.0, 0.0]]
-    assert reward(starts, plans, agents=np.array(bench.host.bank.tracks)[None, 0, 15:56])[0, 0] == 1.0
-    extended = as_reward(bench.scorer, bench.bank, extended=True, unknown=-1.0)
-    assert extended(starts, plans, agents=agents)[0, 0] == -1.0
