@@ -97,20 +97,7 @@ def write_film(path: Path, sides: Sequence[Side], key: Key, fps: float = 10.0) -
     drawing = _Drawing(sides, key)
     frames = drawing.frames(fps)
     if writer is None:
-        from PIL.Image import Dither
-
-        # One palette for all pictures, or still parts of the scene would flicker.
-        first, *rest = (frame.convert("RGB") for frame in frames)
-        palette = first.quantize(128)
-        images = [frame.quantize(palette=palette, dither=Dither.NONE) for frame in (first, *rest)]
-        images[0].save(
-            parent_of(path),
-            "GIF",
-            save_all=True,
-            append_images=images[1:],
-            duration=round(1000 / fps),
-            loop=0,
-        )
+        _write_gif(path, frames, round(1000 / fps))
         return
     film = None
     for frame in frames:
@@ -119,9 +106,24 @@ def write_film(path: Path, sides: Sequence[Side], key: Key, fps: float = 10.0) -
                 str(parent_of(path)), frame.size, fps=fps, quality=8, macro_block_size=2
             )
             film.send(None)
-        film.send(frame.convert("RGB").tobytes())
+        film.send(frame.tobytes())
     if film is not None:
         film.close()
+
+
+def _write_gif(path: Path, frames: Iterator[Image], milliseconds: int) -> None:
+    """Writes pictures with one palette, or still parts of the scene would flicker."""
+    from PIL.Image import Dither, Quantize, new
+
+    first = next(frames)
+    # The page's colours, which may first appear later, and those between them of the first picture.
+    own = [int(colour[i : i + 2], 16) for colour in palette().values() for i in (1, 3, 5)]
+    mixed = first.quantize(256 - len(own) // 3, Quantize.MAXCOVERAGE).getpalette() or []
+    colours = new("P", (1, 1))
+    colours.putpalette(own + mixed)
+    images = [frame.quantize(palette=colours, dither=Dither.NONE) for frame in (first, *frames)]
+    parent_of(path)
+    images[0].save(path, "GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
 
 
 def require(module: str) -> Any:

@@ -34,5 +34,9 @@ const EVENTS = {
   LOOKUP_OVERFLOW: ["map lookup overflowed", "warn"], CROSSES_BROKEN: ["crosses a broken line", "calm"],
   FINISHED: ["reached the end of the log", "good"], LOG_ENDED: ["log ended", "calm"],
 };
+const METRICS = {
+  epdms: "EPDMS", pdms: "PDMS", ade: "ADE [m]", fde: "FDE [m]", min_ttc: "least TTC [s]", route_progress: "route progress [m]",
+};
+const metricText = (name) => METRICS[name] || name.replaceAll("_", " ");
 const eventText = (kind) => (EVENTS[kind] || [kind.toLowerCase().replaceAll("_", " ")])[0];
 const eventGrade = (kind) => (EVENTS[kind] || ["", "warn"])[1];

@@ -26,12 +26,12 @@ class Gallery {
     index.sides.forEach((side, i) => {
       const names = [...new Set(index.scenes.flatMap((scene) => Object.keys(scene.metrics[i])))];
       for (const name of names)
-        measures.push({ group: side.label, label: name.replaceAll("_", " "), of: (scene) => scene.metrics[i][name] ?? null });
+        measures.push({ group: side.label, label: metricText(name), of: (scene) => scene.metrics[i][name] ?? null });
     });
     if (index.sides.length === 2) {
       const names = Object.keys(Object.assign({}, ...index.scenes.map((scene) => scene.metrics[0])));
       for (const name of names)
-        measures.push({ group: "difference", label: name.replaceAll("_", " "), of: (scene) => {
+        measures.push({ group: "difference", label: metricText(name), of: (scene) => {
           const [a, b] = scene.metrics.map((metrics) => metrics[name] ?? null);
           return a === null || b === null ? null : b - a;
         } });
@@ -157,12 +157,17 @@ class Gallery {
 
 const sourceOf = (scene) => [scene.dataset, scene.source].filter(Boolean).join(" · ");
 
-// The most telling figure of each side, on its card.
-const HEADLINES = ["epdms", "pdms", "EPDMS", "PDMS", "score"];
+// The most telling figure, on each card for each side: of those below the one that most scenes have.
+const HEADLINES = ["epdms", "pdms", "driving_score", "score"];
+const headlineName = (() => {
+  const known = (name) => index.scenes.flatMap((scene) => scene.metrics).filter((metrics) => metrics[name] != null).length;
+  const [best] = HEADLINES.map((name) => [name, known(name)]).sort((a, b) => b[1] - a[1]);
+  return best[1] ? best[0] : null;
+})();
 function headline(scene) {
-  const name = HEADLINES.find((one) => index.scenes.some((other) => other.metrics.some((metrics) => metrics[one] != null)));
+  const name = headlineName;
   if (!name) return null;
-  return make("span", { className: "scores" }, ...scene.metrics.map((metrics, i) => {
+  return make("span", { className: "scores" }, make("span", { className: "muted", textContent: metricText(name) }), ...scene.metrics.map((metrics, i) => {
     const value = metrics[name] ?? null;
     const bar = make("i", { style: `width:${value === null ? 0 : 100 * clamp(value, 0, 1)}%` });
     return make("span", { className: "score", title: `${index.sides[i].label}: ${name} ${figure(value)}` },

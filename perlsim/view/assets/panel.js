@@ -48,13 +48,13 @@ const panel = {
     const table = make("table", { className: "metrics" });
     if (shown.length > 1) {
       const head = table.createTHead().insertRow();
-      head.append(make("th"), ...shown.map((side, i) => make("th", { textContent: index.sides[side].label, className: i ? "right-side" : "left-side" })));
+      head.append(make("th"), ...shown.map((side, i) => make("th", { textContent: index.sides[side].label.replaceAll("_", "_\u200b"), className: i ? "right-side" : "left-side" })));
     }
     const body = table.createTBody();
     for (const name of names) {
       const values = shown.map((side) => scene.metrics[side][name]);
       const row = body.insertRow();
-      row.append(make("td", { textContent: name.replaceAll("_", " ") }));
+      row.append(make("td", { textContent: metricText(name) }));
       const differs = values.length > 1 && figure(values[0]) !== figure(values[1]);
       for (const value of values)
         row.append(make("td", { textContent: figure(value), className: `figure${value === null || value === undefined ? " absent" : ""}${differs ? " differs" : ""}` }));

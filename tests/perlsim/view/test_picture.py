@@ -66,6 +66,7 @@ def test_animation_runs_in_real_time(opened, tmp_path, pillow):
     film = pillow.open(tmp_path / "film.gif")
     assert film.n_frames == 9  # 4 s, both ends
     assert film.info["duration"] == 500
+    assert has_colour(film, "ego") and has_colour(film, "vehicle")
     first = np.asarray(film.convert("RGB"))
     film.seek(8)
     assert (np.asarray(film.convert("RGB")) != first).any()
