@@ -102,40 +102,48 @@ def reindexed(rows: Ragged, kept: Array, new_idx: Array) -> Ragged:
 
 def points_in(points: Array, region: Region) -> Array:
     """Whether each point ``[n, 2 or 3]`` lies in the region; bool ``[n]``."""
-    return _boxes_meet(points[:, :2], points[:, :2], region)
+    x, y = points[:, 0], points[:, 1]
+    return _boxes_meet(x, x, y, y, region)
 
 
-def _boxes_meet(low: Array, high: Array, region: Region) -> Array:
-    """Whether boxes from ``low [n, 2]`` to ``high`` meet the region, ``[n]``."""
+def _boxes_meet(x_low: Array, x_high: Array, y_low: Array, y_high: Array, region: Region) -> Array:
+    """Whether boxes, each bound ``[n]``, meet the region, ``[n]``."""
     boxes = np.atleast_2d(np.asarray(region, np.float64))
-    found = np.zeros(len(low), bool)
-    near = np.flatnonzero((high >= boxes[:, :2].min(0)).all(1) & (low <= boxes[:, 2:].max(0)).all(1))
-    for box in boxes:
-        meets = (high[near] >= box[:2]).all(1) & (low[near] <= box[2:]).all(1)
+    found = np.zeros(len(x_low), bool)
+    # Column by column, and all boxes at once first: whole towns have a million segments.
+    (x_min, y_min), (x_max, y_max) = boxes[:, :2].min(0), boxes[:, 2:].max(0)
+    near = np.flatnonzero((x_high >= x_min) & (x_low <= x_max) & (y_high >= y_min) & (y_low <= y_max))
+    x_low, x_high, y_low, y_high = x_low[near], x_high[near], y_low[near], y_high[near]
+    for x_min, y_min, x_max, y_max in boxes:
+        meets = (x_high >= x_min) & (x_low <= x_max) & (y_high >= y_min) & (y_low <= y_max)
         found[near[meets]] = True
-        near = near[~meets]
     return found
 
 
 def _segments_in(values: Array, region: Region) -> Array:
     """Whether the bounding box of each segment between consecutive points meets the region, ``[N - 1]``."""
-    first, second = values[:-1, :2], values[1:, :2]
-    return _boxes_meet(np.minimum(first, second), np.maximum(first, second), region)
+    x, y = values[:, 0], values[:, 1]
+    x_low, x_high = np.minimum(x[:-1], x[1:]), np.maximum(x[:-1], x[1:])
+    y_low, y_high = np.minimum(y[:-1], y[1:]), np.maximum(y[:-1], y[1:])
+    return _boxes_meet(x_low, x_high, y_low, y_high, region)
 
 
 def _within_rows(rows: Ragged) -> Array:
     """Whether consecutive points belong to the same row, ``[N - 1]``."""
-    owner = np.repeat(np.arange(len(rows)), np.diff(rows.offsets))
-    return owner[1:] == owner[:-1]
+    within = np.ones(len(rows.values) - 1, bool)
+    starts = rows.offsets[1:-1]
+    within[starts[(starts > 0) & (starts < len(rows.values))] - 1] = False
+    return within
 
 
 def rows_in(rows: Ragged, region: Region) -> Array:
     """Whether a segment of each row meets the region, by bounding boxes; bool ``[P]``."""
     if not len(rows.values):
         return np.zeros(len(rows), bool)
-    meets = _segments_in(rows.values, region) & _within_rows(rows)
-    owner = np.repeat(np.arange(len(rows)), np.diff(rows.offsets))[:-1]
-    return np.bincount(owner, meets, minlength=len(rows)) > 0
+    meets = np.flatnonzero(_segments_in(rows.values, region) & _within_rows(rows))
+    found = np.zeros(len(rows), bool)
+    found[np.searchsorted(rows.offsets, meets, side="right") - 1] = True
+    return found
 
 
 def _cut(rows: Ragged, region: Region) -> tuple[Ragged, Array]:
