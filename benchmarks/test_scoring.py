@@ -50,7 +50,7 @@ def candidates_of(plans: np.ndarray, seed: int) -> np.ndarray:
 def agreement(scenarios, starts, candidates, score, rows=12, columns=(0, 17, 40)) -> float:
     """Share of sub-scores that the reference, one scene at a time, gives as well."""
     sys.path.insert(0, str(_REFERENCE))
-    from pdm_reference import reference_score
+    from pdm_reference import reference_score  # pyright: ignore[reportMissingImports]
 
     same = []
     for row in range(rows):

@@ -28,14 +28,14 @@ CPU_CHUNK = 1
 class _Request(NamedTuple):
     """What is asked of each scene, ``[B]`` each; None for what the log or nothing provides."""
 
-    scenario_idx: jax.Array | np.ndarray
-    start: jax.Array | np.ndarray
-    candidates: jax.Array | np.ndarray
-    reference_progress: jax.Array | np.ndarray
-    agents: jax.Array | np.ndarray | None
-    lights: jax.Array | np.ndarray | None
+    scenario_idx: jax.Array
+    start: jax.Array
+    candidates: jax.Array
+    reference_progress: jax.Array
+    agents: jax.Array | None
+    lights: jax.Array | None
     ego: Pose | None
-    past: jax.Array | np.ndarray | None
+    past: jax.Array | None
     previous: Previous | None
     human: PdmScore | None
 
@@ -133,11 +133,12 @@ class PdmScorer:
             previous,
             human,
         )
+        request = jax.tree.map(jnp.asarray, request)
         chunk = self._chunk(count)
         padding = -count % (len(self.devices) * chunk)
         if padding:
             rows = np.resize(np.arange(count), padding)
-            request = jax.tree.map(lambda leaf: jnp.concatenate([leaf, jnp.asarray(leaf)[rows]]), request)
+            request = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[rows]]), request)
         score = self._run(chunk, bank, request)
         return jax.tree.map(lambda leaf: leaf[:count], score) if padding else score
 
