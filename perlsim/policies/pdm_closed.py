@@ -31,7 +31,7 @@ from perlsim.policies.idm_route import (
 )
 from perlsim.policies.route_path import RoutePath, path_ahead, plan_on, trajectory_on
 from perlsim.policies.simple import PROPOSED_STEPS, SPEED_STEPS
-from perlsim.sim.agents import LogAgents
+from perlsim.sim.agents import agents_of
 from perlsim.sim.core import SimConfig, init, logged_past
 from perlsim.sim.types import Plan, SimState
 
@@ -228,7 +228,7 @@ def reference_progress(
         key: random key.
         config: of the scorer that the progress is for.
     """
-    state = init(SimConfig(), LogAgents(), scene, start, key)
+    state = init(SimConfig(), agents_of("log"), scene, start, key)
     candidate = policy.propose(scene, state, key)
     steps = jnp.minimum(start + jnp.arange(PROPOSED_STEPS + 1), scene.bank.num_steps[scene.idx] - 1)
     agents, lights = scene.bank.tracks[scene.idx, steps], scene.bank.light_state[scene.idx, steps]
