@@ -19,7 +19,7 @@ from perlsim.view.sources import Key, Side
 from perlsim.vocabulary import LightState
 
 # In the order in which they are put into the page.
-_MODULES = ("data", "colours", "road", "traffic", "stage", "player", "panel", "gallery", "app")
+_MODULES = ("data", "colours", "road", "traffic", "stage", "timeline", "player", "panel", "gallery", "app")
 
 
 @dataclass

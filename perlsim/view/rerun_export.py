@@ -10,8 +10,9 @@ import numpy as np
 
 from perlsim.errors import PerlsimError
 from perlsim.scenario import Array, Scenario
+from perlsim.view.drawing import LIGHT_COLOURS, kind_colours, palette
 from perlsim.view.pack import lane_widths
-from perlsim.view.picture import LIGHT_COLOURS, kind_colours, palette, parent_of, require
+from perlsim.view.picture import parent_of, require
 from perlsim.view.sources import Key, Side
 from perlsim.vocabulary import LightState, MarkingType
 

@@ -9,7 +9,8 @@ from perlsim.errors import PerlsimError
 from perlsim.scenario import Ego, Lights, Road, Route
 from perlsim.store import ScenarioStore
 from perlsim.view import picture
-from perlsim.view.picture import INCHES, kind_colours, palette, write_film, write_picture
+from perlsim.view.drawing import kind_colours, palette
+from perlsim.view.picture import INCHES, write_film, write_picture
 from perlsim.view.rerun_export import write_recording
 from perlsim.view.sources import choose, open_sides
 
