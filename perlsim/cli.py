@@ -293,7 +293,7 @@ class Eval:
     replan_every: int = 5
     """Steps of 0.1 s between plans in closed loop."""
     stride: float = 0.5
-    """Seconds between the starts of windows of one log."""
+    """Seconds between the starts of windows of one log, rounded to 0.1 s."""
     max_agents: int | None = None
     """Keep the road users nearest to the ego, at most this many; all by default."""
     include_standing: bool = False

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # Name of the piece of a run that holds the realism of the agents; no policy's piece begins with a dot.
 _REALISM = ".realism"
+# Columns of tables that are not printed on a terminal.
+_PIPE_WIDTH = 120
 
 
 @dataclass
@@ -75,7 +77,7 @@ def run(args: Arguments) -> int:
     from perlsim.rollout_command import named, plain, write_json
     from perlsim.sim.agents import agents_of
 
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
     names = _names(args.policy)
     policies = {name: named(policy_of, name) for name in names}
     agents = named(agents_of, args.agents)

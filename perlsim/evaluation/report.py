@@ -150,11 +150,11 @@ def print_results(results: Mapping[str, Any], console: Console) -> None:
     for source, title, count in groups_of(results):
         names = ranked(results, source)
         table = Table(title=title, title_justify="left")
-        table.add_column("mean [95 % interval]")
+        table.add_column("mean, 95 % interval")
         for name in names:
             privileged = results["policies"][name]["privileged"]
             marked |= privileged
-            table.add_column(name + ("*" if privileged else ""), justify="right", no_wrap=True)
+            table.add_column(name + ("*" if privileged else ""), justify="right")
         group = None
         for metric in METRICS:
             entries = [metrics_of(results, name, source).get(metric.key) for name in names]
@@ -165,7 +165,11 @@ def print_results(results: Mapping[str, Any], console: Console) -> None:
                 table.add_section()
                 table.add_row(f"-- {group}", *[""] * len(names))
             arrow = {True: " ↑", False: " ↓", None: ""}[metric.higher_is_better]
-            table.add_row(metric.label + arrow, *[cell(metric, entry, count) for entry in entries])
+            # Mean, interval and count below each other: four policies then fit into 80 columns.
+            texts = [
+                cell(metric, entry, count).replace(" [", "\n[").replace("] ", "]\n") for entry in entries
+            ]
+            table.add_row(metric.label + arrow, *texts)
         console.print(table, markup=False, highlight=False)
     if rows := realism_rows(results):
         table = Table(title=realism_title(results), title_justify="left")
