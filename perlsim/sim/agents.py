@@ -108,12 +108,16 @@ class MixedAgents:
 
     models: tuple[Any, ...]
     share: jax.Array
-    replays_log: ClassVar[bool] = False
 
     @property
     def requires_paths(self) -> bool:
         """Whether any of the models does."""
         return any(model.requires_paths for model in self.models)
+
+    @property
+    def replays_log(self) -> bool:
+        """Whether all of the models do."""
+        return all(model.replays_log for model in self.models)
 
     def init(self, scene: Scene, start: jax.Array, key: jax.Array) -> Any:
         """Which model was drawn, and the memories of all."""
