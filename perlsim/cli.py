@@ -19,6 +19,7 @@ import tyro
 from tyro.conf import Positional, arg, subcommand
 
 from perlsim.errors import PerlsimError
+from perlsim.maps_command import Maps
 
 DONE, PARTLY, FAILED, INTERRUPTED = 0, 1, 2, 130
 
@@ -411,6 +412,7 @@ Command = (
     | Annotated[Eval, subcommand("eval")]
     | Annotated[Perturb, subcommand("perturb")]
     | Annotated[Score, subcommand("score")]
+    | Annotated[Maps, subcommand("maps")]
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 from dataclasses import dataclass, field, replace
@@ -112,11 +111,22 @@ def _without_empty(controllers: Controllers) -> Controllers:
 
 def default_cache() -> Path:
     """Folder of the cache: ``perlsim/towns`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    return _user_cache() / "towns"
+
+
+def default_maps() -> Path:
+    """Folder of fetched maps: ``perlsim/maps`` beside the cache of towns."""
+    return _user_cache() / "maps"
+
+
+def _user_cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base else Path.home() / ".cache") / "perlsim" / "towns"
+    return (Path(base) if base else Path.home() / ".cache") / "perlsim"
 
 
-def load_town(path: Path, *, lights: Path | None = None, cache: Path | None = None) -> Town:
+def load_town(
+    path: Path, *, lights: Path | None = None, cache: Path | None = None, must_store: bool = False
+) -> Town:
     """A town from its OpenDRIVE file, from the cache where it has been read before.
 
     A cached town is known by the content of its file and the version of the reader; damaged or foreign cache
@@ -126,9 +136,11 @@ def load_town(path: Path, *, lights: Path | None = None, cache: Path | None = No
         path: an ``.xodr`` or ``.xodr.gz`` file.
         lights: folder with files of light programmes (see `given_lights`); CARLA's default without.
         cache: folder of the cache; `default_cache` by default.
+        must_store: whether it is an error that the cache cannot be written.
 
     Raises:
         FormatError: names the file and the record at fault.
+        PerlsimError: where the cache cannot be written, with ``must_store``.
     """
     path = Path(path)
     try:
@@ -141,9 +153,12 @@ def load_town(path: Path, *, lights: Path | None = None, cache: Path | None = No
     if town is None:
         whole = opendrive.read(path)
         town = Town(whole, default_plan(whole))
-        # A cache is a convenience: a full or read-only disk only costs time.
-        with contextlib.suppress(OSError):
+        try:
             write_arrays(stored, town, label)
+        except OSError as error:
+            # A cache is a convenience: a full or read-only disk only costs time.
+            if must_store:
+                raise PerlsimError(f"the cache cannot be written: {error.strerror}", file=stored) from error
     given = None if lights is None else given_plan(town.map, lights)
     return town if given is None else replace(town, lights=given)
 

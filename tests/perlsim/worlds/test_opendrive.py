@@ -4,6 +4,15 @@ import time
 
 import numpy as np
 import pytest
+from opendrive_files import (
+    LINE,
+    crossing_with_controllers,
+    document,
+    junction_with_two_ways,
+    lane,
+    road,
+    section,
+)
 
 from perlsim.errors import FormatError
 from perlsim.geometry.polylines import arc_lengths
@@ -12,39 +21,12 @@ from perlsim.worlds import opendrive
 from perlsim.worlds.opendrive.reference_line import ReferenceLine
 from perlsim.worlds.opendrive.xml import etree
 
-LINE = '<geometry s="0" x="0" y="0" hdg="0" length="{0}"><line/></geometry>'
-WIDTH = '<width sOffset="0" a="{0}" b="0" c="0" d="0"/>'
-DRIVING = (
-    '<lane id="{0}" type="driving"><link>{1}</link>'
-    + WIDTH.format(3.5)
-    + '<roadMark sOffset="0" type="{2}"/></lane>'
-)
-
-
-def road(plan, lanes, *, road_id="1", length=100.0, junction="-1", link="", extra="", rule=""):
-    return (
-        f'<road id="{road_id}" length="{length}" junction="{junction}" {rule}><link>{link}</link>'
-        f"<planView>{plan}</planView><lanes>{lanes}</lanes>{extra}</road>"
-    )
-
-
-def section(left="", right="", s=0.0, centre='<roadMark sOffset="0" type="broken"/>'):
-    return (
-        f'<laneSection s="{s}"><left>{left}</left><center><lane id="0" type="none">{centre}</lane></center>'
-        f"<right>{right}</right></laneSection>"
-    )
-
-
-def lane(lane_id, link="", mark="solid"):
-    return DRIVING.format(lane_id, link, mark)
-
 
 @pytest.fixture
 def load(tmp_path):
     def loaded(*parts):
-        text = '<OpenDRIVE><header revMajor="1" revMinor="4"/>' + "".join(parts) + "</OpenDRIVE>"
         path = tmp_path / "small.xodr"
-        path.write_text(text)
+        path.write_text(document(*parts))
         return opendrive.read(path)
 
     return loaded
@@ -189,45 +171,8 @@ def test_samples_stray_less_than_a_centimetre_from_the_curve(load):
         assert np.diff(arc_lengths(centre)).max() <= 5.0 * (1 - 0.12 * t) + 1e-9
 
 
-def _junction():
-    """A road that leads into a junction, in which one road goes on straight and another turns left."""
-    into = '<successor elementType="junction" elementId="9"/>'
-    after = '<predecessor elementType="road" elementId="1" contactPoint="end"/>'
-    after += '<successor elementType="road" elementId="4" contactPoint="start"/>'
-    turn = '<predecessor elementType="road" elementId="1" contactPoint="end"/>'
-    one = '<predecessor id="-1"/><successor id="-1"/>'
-    signal = (
-        '<signals><signal id="7" s="2" t="-5" type="1000001" dynamic="yes" orientation="+">'
-        '<validity fromLane="-1" toLane="-1"/></signal></signals>'
-    )
-    straight = LINE.format(20).replace('x="0"', 'x="100"')
-    left = '<geometry s="0" x="100" y="0" hdg="0" length="15.7"><arc curvature="0.1"/></geometry>'
-    beyond = LINE.format(30).replace('x="0"', 'x="120"')
-    stop = (
-        '<signals><signal id="8" s="90" t="-4" type="206" dynamic="no" orientation="+">'
-        '<validity fromLane="-1" toLane="-1"/></signal></signals>'
-    )
-    return (
-        road(LINE.format(100), section(lane(1), lane(-1)), link=into, extra=stop),
-        road(
-            straight,
-            section("", lane(-1, one)),
-            road_id="2",
-            length=20,
-            junction="9",
-            link=after,
-            extra=signal,
-        ),
-        road(left, section("", lane(-1, one)), road_id="3", length=15.7, junction="9", link=turn),
-        road(beyond, section("", lane(-1)), road_id="4", length=30),
-        '<junction id="9"><connection incomingRoad="1" connectingRoad="2" contactPoint="start">'
-        '<laneLink from="-1" to="-1"/></connection><connection incomingRoad="1" connectingRoad="3" '
-        'contactPoint="start"><laneLink from="-1" to="-1"/></connection></junction>',
-    )
-
-
 def test_successors_lead_through_a_junction(load):
-    lanes = load(*_junction()).road.lanes
+    lanes = load(*junction_with_two_ways()).road.lanes
     ids = lanes.ids
     following = {ids[i]: sorted(ids[j] for j in lanes.successors[i]) for i in range(len(lanes))}
     assert following == {
@@ -241,7 +186,7 @@ def test_successors_lead_through_a_junction(load):
 
 
 def test_signals_govern_the_lanes_of_their_validity(load):
-    read = load(*_junction())
+    read = load(*junction_with_two_ways())
     signals, ids = read.signals, read.road.lanes.ids
     light, sign = signals.ids.index("7"), signals.ids.index("8")
     rows = {int(s): i for i, s in enumerate(signals.lane_signal_idx)}
@@ -293,7 +238,7 @@ def test_edges_enclose_the_drivable_lanes_on_their_left(load):
 
 
 def test_cropping_keeps_what_reaches_into_the_box_and_renumbers_it(load):
-    read = load(*_junction())
+    read = load(*junction_with_two_ways())
     small, new_idx = opendrive.crop(read.road, (102.0, -10.0, 160.0, 20.0))
     assert "1.0.1" not in small.lanes.ids and "4.0.-1" in small.lanes.ids
     for old, name in enumerate(read.road.lanes.ids):
@@ -339,3 +284,130 @@ def test_an_absurd_length_is_refused_quickly(load):
     with pytest.raises(FormatError, match=r"points|finite"):
         load(road(LINE.format("1e300"), section("", lane(-1)), length=1e300))
     assert time.monotonic() - start < 5
+
+
+def test_the_surface_turns_about_the_reference_line_by_the_superelevation(load):
+    tilt = 0.1
+    extra = (
+        '<elevationProfile><elevation s="0" a="5" b="0" c="0" d="0"/></elevationProfile>'
+        f'<lateralProfile><superelevation s="0" a="{tilt}" b="0" c="0" d="0"/></lateralProfile>'
+    )
+    lanes = load(road(LINE.format(50), section(lane(1), lane(-1)), length=50, extra=extra)).road.lanes
+    # Positive: the left side is higher.
+    for name, side in (("1.0.1", 1), ("1.0.-1", -1)):
+        expected = [side * 1.75 * np.cos(tilt), 5 + side * 1.75 * np.sin(tilt)]
+        points = lanes.centre[lanes.ids.index(name)][:, 1:]
+        np.testing.assert_allclose(points, np.broadcast_to(expected, points.shape), atol=1e-9)
+    np.testing.assert_allclose(lanes.width, 3.5)
+
+
+def test_the_lateral_shape_is_cubic_across_and_linear_along(load):
+    shape = "".join(
+        f'<shape s="{s}" t="{t}" a="{a}" b="{b}" c="0" d="0"/>'
+        for s, t, a, b in ((0, -5, 0, 0), (0, 0, 0, 0), (40, -5, 1, -0.2), (40, 0, 0, 0.4))
+    )
+    extra = f"<lateralProfile>{shape}</lateralProfile>"
+    lanes = load(road(LINE.format(40), section(lane(1), lane(-1)), length=40, extra=extra)).road.lanes
+    right = lanes.centre[lanes.ids.index("1.0.-1")]
+    np.testing.assert_allclose(right[:, 2], (1 - 0.2 * (-1.75 + 5)) * right[:, 0] / 40, atol=1e-9)
+    left = lanes.centre[lanes.ids.index("1.0.1")]
+    np.testing.assert_allclose(left[:, 2], 0.4 * 1.75 * left[:, 0] / 40, atol=1e-9)
+
+
+def test_a_sudden_width_is_followed_within_centimetres(load):
+    jump = "".join(
+        f'<width sOffset="{s}" a="{a}" b="0" c="0" d="0"/>' for s, a in ((0, 3), (20, 3.5), (39.99, 3))
+    )
+    lanes = load(
+        road(LINE.format(40), section("", f'<lane id="-1" type="driving">{jump}</lane>'), length=40)
+    ).road.lanes
+    centre = lanes.centre[0]
+    apart = (np.abs(centre[:, 0] - 20) > 0.031) & (centre[:, 0] < 39.939)
+    expected = np.where(centre[:, 0] < 20, -1.5, -1.75)
+    np.testing.assert_allclose(centre[apart, 1], expected[apart], atol=1e-9)
+    assert centre[-1, 1] == pytest.approx(-1.5) and (np.diff(centre[:, 0]) > 0.01).all()
+
+
+@pytest.mark.parametrize(
+    ("paint", "change", "inwards", "outwards"),
+    [
+        ("broken", 'laneChange="none"', False, False),
+        ("broken", 'laneChange="both"', True, True),
+        ("broken", 'laneChange="increase"', True, False),
+        ("broken", 'laneChange="decrease"', False, True),
+        ("solid", 'laneChange="both"', False, False),
+        ("none", 'laneChange="none"', False, False),
+        ("none", "", True, True),
+    ],
+)
+def test_changes_of_lanes_need_both_the_paint_and_the_attribute(load, paint, change, inwards, outwards):
+    inner = lane(-1, mark=paint).replace("<roadMark ", f"<roadMark {change} ")
+    read = load(road(LINE.format(50), section("", inner + lane(-2)), length=50))
+    lanes, sides = read.road.lanes, read.sides
+    first, second = lanes.ids.index("1.0.-1"), lanes.ids.index("1.0.-2")
+    assert bool(lanes.right[first].tolist()) is outwards
+    assert bool(lanes.left[second].tolist()) is inwards
+    points = np.repeat(np.arange(len(lanes)), np.diff(lanes.centre.offsets))
+    assert (sides.right_change[points == first] == outwards).all()
+    assert (sides.left_change[points == second] == inwards).all()
+
+
+def test_the_sides_of_a_lane_lie_half_its_width_off_and_carry_the_paint_as_it_is_driven(load):
+    marks = '<roadMark sOffset="0" type="solid broken"/><roadMark sOffset="30" type="curb"/>'
+    left = lane(1).replace('<roadMark sOffset="0" type="solid"/>', marks)
+    read = load(road(LINE.format(50), section(left, lane(-1)), length=50))
+    lanes, sides = read.road.lanes, read.sides
+    points = np.repeat(np.arange(len(lanes)), np.diff(lanes.centre.offsets))
+    centre = lanes.centre.values
+    np.testing.assert_allclose(0.5 * (sides.left + sides.right), centre, atol=1e-9)
+    np.testing.assert_allclose(np.linalg.norm(sides.left - sides.right, axis=1), lanes.width, atol=1e-9)
+    against = points == lanes.ids.index("1.0.1")
+    # Driven against s, its outer border is on the right; along +s the mark left of the centre lane reads
+    # broken-solid, seen from the lane solid on the left.
+    x = centre[against, 0]
+    behind = np.append(0.5 * (x[1:] + x[:-1]), x[-1]) > 30
+    assert (sides.right_mark[against][behind] == opendrive.CURB).all()
+    assert (sides.right_mark[against][~behind] == MarkingType.SOLID_BROKEN).all()
+    assert not sides.right_change[against][behind].any()
+    assert (sides.left_mark == MarkingType.BROKEN).all() and sides.left_change.all()
+    y_side = np.sign(sides.left[:, 1] - sides.right[:, 1])
+    assert (y_side[against] == -1).all() and (y_side[~against] == 1).all()
+
+
+def test_controllers_hold_the_lights_of_their_junction_in_sequence(load):
+    read = load(*crossing_with_controllers([("2",), ("0", "1"), ("1", "3")]))
+    controllers = read.controllers
+    assert controllers.ids == ("c0", "c1", "c2") and set(controllers.junctions) == {"9"}
+    rows = [[read.signals.ids[i] for i in row] for row in controllers.signals.rows()]
+    assert rows == [["2"], ["0", "1"], ["3"]]
+    assert {read.junctions[i] for i in np.flatnonzero(read.road.lanes.in_junction)} == {"9"}
+    assert {read.junctions[i] for i in np.flatnonzero(~read.road.lanes.in_junction)} == {""}
+
+
+def test_painted_stop_lines_are_lines_and_no_crosswalks(load):
+    corners = '<cornerLocal u="-2" v="0" z="0"/><cornerLocal u="2" v="0" z="0"/>'
+    extra = (
+        f'<objects><object id="1" name="StopLineCrosswalk" type="-1" s="40" t="1" hdg="{np.pi / 2}">'
+        f"<outline>{corners}</outline></object>"
+        '<object id="2" name="LadderCrosswalk" type="-1" s="20" t="0" length="4" width="3"/></objects>'
+    )
+    read = load(road(LINE.format(100), section("", lane(-1)), extra=extra))
+    np.testing.assert_allclose(read.stop_lines[0][:, :2], [[40, -1], [40, 3]], atol=1e-9)
+    assert len(read.stop_lines) == 1 and len(read.road.crosswalks) == 1
+    assert np.ptp(read.road.crosswalks[0][:, 0]) == pytest.approx(4)
+
+
+def test_a_border_record_places_a_lane_by_its_distance_from_the_reference_line(load):
+    border = '<lane id="-1" type="driving"><border sOffset="0" a="-4" b="-0.02" c="0" d="0"/></lane>'
+    lanes = load(road(LINE.format(50), section("", border), length=50)).road.lanes
+    np.testing.assert_allclose(lanes.width, 4 + 0.02 * lanes.centre[0][:, 0], atol=1e-9)
+
+
+def test_several_boxes_keep_what_one_of_them_meets(load):
+    read = load(*junction_with_two_ways())
+    boxes = opendrive.boxes_along(np.array([[0.0, 0.0], [60.0, 0.0]]), 5.0, stride=20.0)
+    assert len(boxes) == 3 and boxes[:, 0].tolist() == [-5, 15, 35]
+    small, _ = opendrive.crop(read.road, boxes)
+    assert set(small.lanes.ids) == {"1.0.1", "1.0.-1"}
+    apart = np.array([[-10.0, -10.0, 10.0, 10.0], [140.0, -10.0, 160.0, 10.0]])
+    assert set(opendrive.crop(read.road, apart)[0].lanes.ids) == {"1.0.1", "1.0.-1", "4.0.-1"}
