@@ -24,7 +24,7 @@ YELLOW_BRAKE = 3.2
 """m/s²; who can stop with less stops at yellow."""
 JERK_UP, JERK_DOWN = 5.0, 25.0
 """m/s³; how fast the acceleration rises and falls."""
-LINE_GAP = 0.8
+LINE_GAP = 2.0
 """m left free before a line at which to stop."""
 REFRESH = 0.5
 """s between lane change decisions and between looks at who is near."""
