@@ -82,7 +82,6 @@ def densify(route: RouteDefinition, town: TownGraph) -> DenseRoute:
         FormatError: a waypoint lies on no lane, or no way leads from one to the next; ``field`` names both.
     """
     places, way = _way(route, town)
-    options = _options(way, town)
     pieces = [_line(stretch, town) for stretch in way]
     owner = np.repeat(np.arange(len(way)), [len(piece) for piece in pieces])
     points = np.concatenate(pieces)
@@ -94,12 +93,16 @@ def densify(route: RouteDefinition, town: TownGraph) -> DenseRoute:
     arcs = polylines.arc_lengths(points)
     spaced = np.append(np.arange(0.0, arcs[-1] - 1e-6, SPACING), arcs[-1])
     dense = polylines.interpolate(points, spaced)
-    stretch = owner[np.clip(np.searchsorted(arcs, spaced, side="right") - 1, 0, len(arcs) - 1)]
+    segment = np.clip(np.searchsorted(arcs, spaced, side="right") - 1, 0, len(arcs) - 1)
+    stretch, following = owner[segment], owner[np.minimum(segment + 1, len(owner) - 1)]
+    # A lane change is the straight line from the stretch that it leaves to the next.
+    change = np.where(stretch == following, 0, np.array([part.change for part in way])[stretch])
+    named = np.select([change > 0, change < 0], [RoadOption.CHANGELANELEFT, RoadOption.CHANGELANERIGHT])
     return DenseRoute(
         dense,
         polylines.headings(dense),
         np.array([part.lane for part in way], np.int32)[stretch],
-        options[stretch],
+        np.where(change == 0, _options(way, town)[stretch], named).astype(np.int8),
         np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(dense, axis=0), axis=1))]),
         np.array([place.distance for place in places]),
     )
@@ -190,18 +193,16 @@ def _line(stretch: Stretch, town: TownGraph) -> Array:
 
 
 def _options(way: list[Stretch], town: TownGraph) -> Array:
-    """`RoadOption` of each stretch."""
+    """`RoadOption` along each stretch, lane changes left out."""
     options = np.full(len(way), RoadOption.LANEFOLLOW, np.int8)
     in_junction = np.array([town.lanes.in_junction[stretch.lane] for stretch in way])
     idx = 0
     while idx < len(way):
-        if way[idx].change:
-            options[idx] = RoadOption.CHANGELANELEFT if way[idx].change > 0 else RoadOption.CHANGELANERIGHT
-        elif in_junction[idx]:
+        if in_junction[idx]:
             last = idx
             while last + 1 < len(way) and in_junction[last + 1]:
                 last += 1
-            options[idx : last + 1] = _turn(
+            options[idx : last + 1] = turn_of(
                 town, way[idx - 1].lane if idx else None, way[idx].lane, way[last].lane
             )
             idx = last
@@ -209,7 +210,7 @@ def _options(way: list[Stretch], town: TownGraph) -> Array:
     return options
 
 
-def _turn(town: TownGraph, before: int | None, first: int, last: int) -> RoadOption:
+def turn_of(town: TownGraph, before: int | None, first: int, last: int) -> RoadOption:
     """What a way through a junction does: by the chord of its last lane against the way in.
 
     Less than 35° is straight; else it is left or right of the other lanes that begin where it does, and

@@ -83,12 +83,14 @@ def test_a_route_changes_lanes_where_it_has_to_and_as_early_as_it_can(town):
     assert change.any() and not (dense.option == RoadOption.CHANGELANERIGHT).any()
     # Five metres along for four across.
     np.testing.assert_allclose(dense.points[change][[0, -1], 0], [50, 55], atol=1.0)
+    np.testing.assert_array_equal(dense.lane_idx[change], 0)
     assert dense.length == pytest.approx(np.hypot(5, 4) + 45 + 8 * np.pi + 49, abs=0.1)
 
 
-def test_a_change_to_the_right_is_called_so(town):
-    dense = densify(_route((10, 4), (60, 0)), town)
-    assert (dense.option == RoadOption.CHANGELANERIGHT).any()
+def test_a_change_to_the_right_is_called_so_from_where_it_begins_to_where_it_ends(town):
+    dense = densify(_route((10, 4), (40, 4), (60, 0)), town)
+    change = dense.option == RoadOption.CHANGELANERIGHT
+    np.testing.assert_allclose(dense.points[change][[0, -1], 0], [40, 45], atol=1.0)
     assert dense.lane_idx[0] == 1 and dense.lane_idx[-1] == 0
 
 
