@@ -26,15 +26,11 @@ class ListTowns:
 
     def run(self) -> int:
         """Prints a line for each town."""
-        from perlsim.worlds.towns import default_cache
+        from perlsim.worlds.towns import cache_file
 
-        cache = default_cache() if self.cache is None else self.cache
         for path in _towns(self.paths):
-            cached = any(cache.glob(f"{path.name.split('.')[0]}-*.npz"))
-            print(
-                f"{path.name.split('.')[0]}\t{path.stat().st_size / 1e6:.1f} MB\t"
-                f"{'cached' if cached else '-'}\t{path}"
-            )
+            cached = "cached" if cache_file(path, self.cache)[0].is_file() else "-"
+            print(f"{path.name.split('.')[0]}\t{path.stat().st_size / 1e6:.1f} MB\t{cached}\t{path}")
         return 0
 
 

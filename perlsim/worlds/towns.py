@@ -124,6 +124,20 @@ def _user_cache() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "perlsim"
 
 
+def cache_file(path: Path, cache: Path | None = None) -> tuple[Path, str]:
+    """Where a town is cached, and the sha256 of its OpenDRIVE file.
+
+    Raises:
+        FormatError: where the file cannot be read.
+    """
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise FormatError(f"cannot be read: {error.strerror}", file=path) from error
+    folder = default_cache() if cache is None else Path(cache)
+    return folder / f"{_name(path)}-{digest[:16]}-{SCHEMA}.npz", digest
+
+
 def load_town(
     path: Path, *, lights: Path | None = None, cache: Path | None = None, must_store: bool = False
 ) -> Town:
@@ -143,11 +157,7 @@ def load_town(
         PerlsimError: where the cache cannot be written, with ``must_store``.
     """
     path = Path(path)
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise FormatError(f"cannot be read: {error.strerror}", file=path) from error
-    stored = (default_cache() if cache is None else Path(cache)) / f"{_name(path)}-{digest[:16]}.npz"
+    stored, digest = cache_file(path, cache)
     label = f"perlsim town {SCHEMA} {digest}"
     town = read_arrays(stored, Town, label)
     if town is None:
