@@ -73,14 +73,14 @@ def run(args: Arguments) -> int:
     from perlsim.evaluation.navsim import Navsim
     from perlsim.evaluation.report import print_results, results_of
     from perlsim.evaluation.scenes import into_buckets
+    from perlsim.output import plain, write_json
     from perlsim.policies import policy_of
-    from perlsim.rollout_command import named, plain, write_json
     from perlsim.sim.agents import agents_of
 
     console = Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
     names = _names(args.policy)
-    policies = {name: named(policy_of, name) for name in names}
-    agents = named(agents_of, args.agents)
+    policies = {name: policy_of(name) for name in names}
+    agents = agents_of(args.agents)
     with contextlib.ExitStack() as stack:
         folder = None
         if args.out is not None:
@@ -113,13 +113,16 @@ def _policy_rows(
     evaluation: _Evaluation, name: str, policy: Any, folder: RunFolder | None
 ) -> dict[str, dict]:
     """Metrics of every scene of one policy, by name of the scene."""
-    from perlsim.rollout_command import plain
+    from perlsim.output import plain
     from perlsim.runs import file_name_of
 
     key = file_name_of(name)
     if folder is not None and (done := folder.part(key)) is not None:
-        plain(evaluation.console, f"{name}: taken from the run folder")
-        return done
+        if done.keys() == {scene.scene_id for scene in evaluation.scenes}:
+            plain(evaluation.console, f"{name}: taken from the run folder")
+            return done
+        # The same options give other scenes where the code that makes or chooses them was changed.
+        plain(evaluation.console, f"{name}: what the run folder holds is of other scenes")
     plain(evaluation.console, f"{name}: compiling and running")
     rows = _evaluated(evaluation, name, policy, folder)
     if folder is not None:
@@ -159,7 +162,7 @@ def _realism(evaluation: _Evaluation, folder: RunFolder | None) -> dict[str, Any
     """Realism of the agent model over the logs of the scenes."""
     from perlsim.evaluation.report import realism_json
     from perlsim.metrics.realism import realism
-    from perlsim.rollout_command import plain
+    from perlsim.output import plain
 
     if folder is not None and (done := folder.part(_REALISM)) is not None:
         return done
@@ -224,7 +227,7 @@ def _finish(args: Arguments, folder: RunFolder, names: list[str], results: dict)
 
 def _show_finished(args: Arguments, folder: RunFolder, console: Console) -> int:
     from perlsim.evaluation.report import print_results
-    from perlsim.rollout_command import write_json
+    from perlsim.output import write_json
     from perlsim.runs import read_json
 
     results = read_json(folder.path / "results.json")

@@ -14,7 +14,7 @@ import pytest
 from perlsim.cli import Eval, Perturb
 from perlsim.errors import FormatError, PerlsimError
 from perlsim.perturb import ACROSS, ALONG, read_starts
-from perlsim.runs import read_run
+from perlsim.runs import RunFolder, read_run
 from perlsim.store import ScenarioStore
 
 POLICIES = "log_replay,constant_velocity"
@@ -171,6 +171,24 @@ def test_a_file_of_something_else_is_no_starts(tmp_path):
     path.write_text('{"kind": "stage2_starts", "scenes": [{}]}')
     with pytest.raises(FormatError, match="damaged"):
         Eval(stage2=path).run()
+
+
+def test_a_finished_policy_of_other_scenes_is_not_mixed_in(tmp_path, monkeypatch):
+    """A change of the generator gives other scenes under the same options."""
+    from rich.console import Console
+
+    from perlsim import eval_command
+    from perlsim.evaluation.scenes import EvalScene
+    from perlsim.readers.synthetic import generate
+
+    scenes = [EvalScene("now@15", next(iter(generate(1, 0))), 15)]
+    console = Console(quiet=True)
+    evaluation = eval_command._Evaluation(None, scenes, [], None, None, console)  # pyright: ignore
+    monkeypatch.setattr(eval_command, "_evaluated", lambda *_: {"now@15": {"pdms": 1.0}})
+    with RunFolder(tmp_path / "run", "eval", {}) as folder:
+        folder.write_part("a", {"before@15": {"pdms": 0.0}})
+        assert eval_command._policy_rows(evaluation, "a", None, folder) == {"now@15": {"pdms": 1.0}}
+        assert folder.part("a") == {"now@15": {"pdms": 1.0}}
 
 
 @pytest.mark.slow
