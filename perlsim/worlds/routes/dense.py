@@ -211,14 +211,14 @@ def _options(way: list[Stretch], town: TownGraph) -> Array:
 
 
 def turn_of(town: TownGraph, before: int | None, first: int, last: int) -> RoadOption:
-    """What a way through a junction does: by the chord of its last lane against the way in.
+    """What a way through a junction does: by the direction in which it leaves against that of the way in.
 
-    Less than 35° is straight; else it is left or right of the other lanes that begin where it does, and
-    failing both left or right of straight on.
+    Less than 35° is straight. Else it is left or right of the chords of the other lanes that begin where it
+    does, and failing both left or right of straight on.
     """
     entry = town.lines[first if before is None else before]
     inward = entry[1] - entry[0] if before is None else entry[-1] - entry[-2]
-    angle = _angle(inward, town.lines[last][-1] - town.lines[last][0])
+    angle = _angle(inward, town.lines[last][-1] - town.lines[last][-2])
     if abs(angle) < STRAIGHT:
         return RoadOption.STRAIGHT
     others = town.successors[before] if before is not None else []

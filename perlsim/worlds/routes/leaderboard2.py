@@ -14,6 +14,24 @@ from perlsim.worlds.routes.catalogue import SCENARIO_TYPES, parse_parameters
 from perlsim.worlds.routes.definitions import RouteDefinition, RouteScenario
 from perlsim.worlds.routes.parameters import number, plain, point, pose, written_point, written_pose
 
+# Attributes of a weather that CARLA knows, and where on the route it holds; it warns of others and goes on.
+WEATHER = (
+    "route_percentage",
+    "cloudiness",
+    "precipitation",
+    "precipitation_deposits",
+    "wind_intensity",
+    "sun_azimuth_angle",
+    "sun_altitude_angle",
+    "fog_density",
+    "fog_distance",
+    "fog_falloff",
+    "wetness",
+    "scattering_intensity",
+    "mie_scattering_scale",
+    "rayleigh_scattering_scale",
+    "dust_storm",
+)
 _MAX_BYTES = 1 << 28  # the largest public file has 1.2 MB
 
 
@@ -75,7 +93,7 @@ def _route(element: Element) -> RouteDefinition:
     waypoints = np.array([_at(f"position {i}", point, at.attrib) for i, at in enumerate(positions)])
     scenarios = tuple(_scenario(e) for e in children(child(element, "scenarios"), "scenario"))
     weathers = tuple(
-        {name: _at("weather", number, e.attrib, name) for name in sorted(e.attrib)}
+        {name: _at("weather", number, e.attrib, name) for name in WEATHER if name in e.attrib}
         for e in children(child(element, "weathers"), "weather")
     )
     return RouteDefinition(element.get("id"), element.get("town"), waypoints, scenarios, weathers)

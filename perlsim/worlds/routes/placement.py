@@ -22,6 +22,7 @@ FAST = 50 / 3.6  # m/s
 RUN_UP = (3.0, 9.0)  # m of route before the trigger of a scenario at a junction
 RUN_OUT = 35.0  # m of route behind a junction
 MIN_RUN_OUT = 15.0
+CLEAR = 2.5  # m before and behind a junction without waypoints: CARLA would take them for another lane's
 BEYOND = 2.0  # m by which CARLA's planner stops short of the last waypoint
 CHANGE_AFTER = 12.0  # m behind a junction at which a route changes lanes
 FIRST_CHANGE, NEXT_CHANGE = 20.0, 40.0  # m of a route that changes lanes on the open road
@@ -230,7 +231,7 @@ class Places:
             return None
         begin = max(end - before, 0.0)
         if rule.changes >= 0:
-            return _points(line, begin, end), _pose(line, end - rule.lead)
+            return _points(line, begin, end - CLEAR), _pose(line, end - rule.lead)
         lane = self._lanes_before(ego)[0]
         first = self.sites.graph.lines[lane]
         last = polylines.arc_lengths(first)[-1]
@@ -239,7 +240,7 @@ class Places:
         change = rule.lead - 1.0
         parts = (
             _points(first, last - before, last - change),
-            _points(line, end - change + CHANGE_LENGTH + STEP, end),
+            _points(line, end - change + CHANGE_LENGTH + STEP, end - CLEAR),
         )
         return np.concatenate(parts), _pose(first, last - rule.lead)
 
@@ -250,14 +251,14 @@ class Places:
         if length < MIN_RUN_OUT:
             return None
         if rule.changes <= 0:
-            return _points(line, 0.0, length)
+            return _points(line, CLEAR, length)
         other = self.sites.graph.lines[self.sites.graph.left[ego.exit][0]]
         at = polylines.interpolate(self.sites.graph.lines[ego.exit], np.array([CHANGE_AFTER]))
         begin = float(polylines.project(other, at).arc[0]) + CHANGE_LENGTH + STEP
         end = begin + RUN_OUT - CHANGE_AFTER
         if end > polylines.arc_lengths(other)[-1]:
             return None
-        return np.concatenate([_points(line, 0.0, CHANGE_AFTER), _points(other, begin, end)])
+        return np.concatenate([_points(line, CLEAR, CHANGE_AFTER), _points(other, begin, end)])
 
     def _found(
         self, rule: AtJunction, ego: Movement, other: Movement | None

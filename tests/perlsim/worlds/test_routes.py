@@ -16,7 +16,7 @@ ROUTE = """<?xml version="1.0"?>
 <routes>
   <!-- a comment -->
   <route id="7" town="Town99">
-    <weathers><weather route_percentage="0" cloudiness="5.0"/></weathers>
+    <weathers><weather route_percentage="0" cloudiness="5.0" name="fair"/></weathers>
     <waypoints>
       <position x="10" y="20" z="1"/>
       <position x="30.5" y="20" z="1"/>

@@ -136,6 +136,16 @@ def test_turns_are_of_the_kind_that_their_type_names(routes, towns, kind, option
         assert first - dense.position_of(route.scenarios[0].trigger) == pytest.approx(23.0, abs=2.0)
 
 
+def test_no_waypoint_lies_at_the_edge_of_the_junction_where_lanes_fork(routes, towns):
+    for kind in ("SignalizedJunctionLeftTurn", "EnterActorFlow"):
+        for route in _one(routes, kind):
+            graph = towns[route.town].sites.graph
+            lanes = list(dict.fromkeys(densify(route, graph).lane_idx.tolist()))
+            entry = next(lane for lane in lanes if graph.lanes.in_junction[lane])
+            away = np.linalg.norm(route.waypoints[:, :2] - graph.lines[entry][0][:2], axis=-1)
+            assert away.min() > 2.0
+
+
 def test_flows_end_in_the_lane_that_the_ego_enters(routes, towns):
     for route in _one(routes, "EnterActorFlow"):
         graph = towns[route.town].sites.graph
@@ -148,11 +158,11 @@ def test_flows_end_in_the_lane_that_the_ego_enters(routes, towns):
         assert end.lane in densify(route, graph).lane_idx
 
 
-def test_sequential_lane_changes_change_lanes_twice_at_least(routes, towns):
+def test_sequential_lane_changes_change_lanes_twice_in_a_row(routes, towns):
     for route in _one(routes, "SequentialLaneChange"):
         option = densify(route, towns[route.town].sites.graph).option
         changing = option == RoadOption.CHANGELANELEFT
-        assert np.count_nonzero(np.diff(changing.astype(int)) == 1) >= 2
+        assert np.count_nonzero(np.diff(changing.astype(int)) == 1) == 2
 
 
 def test_a_type_that_fits_nowhere_is_named(towns):
