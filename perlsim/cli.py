@@ -76,6 +76,7 @@ class Import:
 
         from perlsim.ingest import ImportOptions, import_logs
         from perlsim.ingest.progress import ConsoleProgress, print_totals
+        from perlsim.output import write_json
         from perlsim.readers import ReadOptions
 
         if not self.paths:
@@ -100,7 +101,7 @@ class Import:
         with ConsoleProgress(console) as progress:
             report = import_logs(list(self.paths), self.out, options, progress)
         print_totals(report, console)
-        _write_json(self.json, report.to_json())
+        write_json(self.json, report.to_json())
         return INTERRUPTED if report.interrupted else PARTLY if report.refused else DONE
 
     def _split_rule(self):
@@ -134,6 +135,7 @@ class Info:
         from rich.console import Console
 
         from perlsim.info import print_report, print_rows, report_store
+        from perlsim.output import write_json
         from perlsim.store import ScenarioStore
 
         console = Console()
@@ -153,7 +155,7 @@ class Info:
 
             content["fidelity"] = list(fidelity_report(store))
             print_rows("controller fidelity: position error after 2 s [m]", content["fidelity"], console)
-        _write_json(self.json, content)
+        write_json(self.json, content)
         return DONE
 
 
@@ -449,17 +451,6 @@ def main(args: list[str] | None = None) -> None:
 def _at_least(option: str, value: int | None, least: int) -> None:
     if value is not None and value < least:
         raise PerlsimError(f"expected a number from {least} on, found {value}", field=option)
-
-
-def _write_json(path: Path | None, content: dict) -> None:
-    if path is None:
-        return
-    import orjson
-
-    try:
-        path.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
-    except OSError as error:
-        raise PerlsimError(f"cannot be written: {error.strerror}", file=path, field="--json") from error
 
 
 if __name__ == "__main__":

@@ -1,5 +1,12 @@
 """The one exception type that perlsim raises for problems a user can act on."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+# Names that an error lists at most.
+_LISTED = 20
+
 
 class PerlsimError(Exception):
     """A problem with an input, stated so that the reader knows where it is and what to do.
@@ -32,6 +39,28 @@ class PerlsimError(Exception):
 
 class FormatError(PerlsimError):
     """A file is not of the format it was read as, or its content breaks the format's rules."""
+
+
+def unknown_name(what: str, name: str, known: Iterable[str], field: str | None = None) -> PerlsimError:
+    """An error about a name that nothing has, which suggests the nearest that something has.
+
+    Args:
+        what: what is named, such as "policy".
+        name: the unknown name.
+        known: the names there are.
+        field: where the name was given; ``what`` by default.
+    """
+    import difflib
+
+    known = list(known)
+    close = difflib.get_close_matches(name, known, 1, 0.5)
+    suggestion = f", did you mean {close[0]}?" if close else ""
+    listed = known if len(known) <= _LISTED else [*known[:_LISTED], "…"]
+    return PerlsimError(
+        f"unknown {what} {name!r}{suggestion}",
+        field=field or what,
+        remedy=f"known: {', '.join(listed) or 'none'}",
+    )
 
 
 def _rebuild(cls, message, file, field, remedy):

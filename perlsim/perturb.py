@@ -68,7 +68,7 @@ def run(args: Arguments) -> int:
 
     backend.setup()
     from perlsim.evaluation.scenes import choose_scenes, into_buckets, logs_of
-    from perlsim.rollout_command import plain, write_json
+    from perlsim.output import plain, write_json
 
     console = Console()
     logs = logs_of(args.store, args.scenes, args.seed, args.split)

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
 import resource
 import statistics
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from perlsim.errors import PerlsimError
+from perlsim.loading import group, load
+from perlsim.output import plain, write_json
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from perlsim.cli import Rollout as Arguments
     from perlsim.rollout_report import BucketRun
     from perlsim.scenario import Scenario
 
-# Scenarios of the embedded default.
-EMBEDDED_SCENARIOS = 48
-# Most scenarios of a store that one call uses, evenly spread over it: more would only cost time to load.
-MAX_SCENARIOS = 512
 # A bucket is timed this often at least, for this long at least, unless it would take far longer [s].
 MIN_REPEATS, MIN_SECONDS, MAX_SECONDS = 3, 2.0, 30.0
 
@@ -56,9 +49,9 @@ def run(args: Arguments) -> int:
 
     console = Console()
     devices = _devices(jax.devices(), args.devices)
-    weights = named(reward_of, args.reward or "perlad")
+    weights = reward_of(args.reward or "perlad")
     config = RolloutConfig(horizon=args.horizon)
-    rollout = Rollout(config, named(agents_of, args.agents), named(policy_of, args.policy), devices)
+    rollout = Rollout(config, agents_of(args.agents), policy_of(args.policy), devices)
     scenarios, notes = load(args.store, args.split, replayed=rollout.policy.replays_log)
     buckets = group(scenarios, args.max_agents)
     shares = share_out(args.vmap, [len(bucket) for bucket in buckets])
@@ -137,64 +130,6 @@ def run_bucket(
     )
 
 
-def load(store: Path | None, split: str | None, *, replayed: bool = True) -> tuple[list[Scenario], list[str]]:
-    """The scenarios to simulate, and notes about those that were left out.
-
-    Args:
-        store: folder of a store; None makes embedded synthetic logs.
-        split: of the store; None takes all.
-        replayed: whether to leave out scenarios whose egos are logged at a single step.
-
-    Raises:
-        PerlsimError: a split without a store, an unknown split, a selection without any ego.
-    """
-    if store is None:
-        from perlsim.readers.synthetic import generate
-
-        if split is not None:
-            raise PerlsimError(
-                "embedded logs have no splits", field="--split", remedy="name a store with --store"
-            )
-        return list(generate(EMBEDDED_SCENARIOS, 0)), []
-    from perlsim.store import SPLITS, ScenarioStore
-
-    if split is not None and split not in SPLITS:
-        raise PerlsimError(f"unknown split {split!r}{_nearest(split, SPLITS)}", field="--split")
-    opened = ScenarioStore.open(store)
-    selected = opened.select(split=split)
-    with_ego = opened.select(split=split, has_ego=True)
-    notes = []
-    if without := len(selected) - len(with_ego):
-        notes.append(f"{without} of {len(selected)} scenarios left out: their logs name no ego")
-    if len(with_ego) > MAX_SCENARIOS:
-        notes.append(f"{MAX_SCENARIOS} of {len(with_ego)} scenarios used, evenly spread over the store")
-        with_ego = [with_ego[i] for i in np.linspace(0, len(with_ego) - 1, MAX_SCENARIOS).astype(int)]
-    scenarios = [opened[number] for number in with_ego]
-    least = 2 if replayed else 1
-    driven = [scenario for scenario in scenarios if scenario.tracks.valid[scenario.ego.idx].sum() >= least]
-    if still := len(scenarios) - len(driven):
-        notes.append(
-            f"{still} scenarios left out: their egos are logged at a single step, nothing can be replayed"
-        )
-    if not driven:
-        raise PerlsimError(
-            f"none of {len(selected)} scenarios has an ego that drives",
-            file=store,
-            remedy="choose one with --ego at import, or import logs that have one",
-        )
-    return driven, notes
-
-
-def group(scenarios: Iterable[Scenario], max_agents: int | None) -> list[list[Scenario]]:
-    """Scenarios by size bucket, smallest first: each bucket is one compiled program."""
-    from perlsim.bank_build import bucket_of
-
-    buckets: dict[int, list[Scenario]] = defaultdict(list)
-    for scenario in scenarios:
-        buckets[bucket_of(scenario, max_agents)].append(scenario)
-    return [buckets[size] for size in sorted(buckets)]
-
-
 def share_out(total: int, sizes: Sequence[int]) -> list[int]:
     """Splits ``total`` in proportion to sizes, by largest remainder; each gets at least 1 if it suffices."""
     if total < len(sizes):
@@ -221,43 +156,3 @@ def _devices(found: Sequence[Any], wanted: int | None) -> list[Any]:
     if wanted is not None and wanted > len(found):
         raise PerlsimError(f"{wanted} devices asked for, {len(found)} found", field="--devices")
     return list(found[:wanted])
-
-
-def named(make: Callable[[str], Any], name: str) -> Any:
-    """What a name stands for; an error about an unknown one also suggests the nearest."""
-    try:
-        return make(name)
-    except PerlsimError as error:
-        known = (error.remedy or "").removeprefix("known: ").split(", ")
-        suggestion = _nearest(name, known)
-        raise PerlsimError(
-            error.message + suggestion, field=f"--{error.field}" if error.field else None, remedy=error.remedy
-        ) from error
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), 1, 0.5)
-    return f", did you mean {close[0]}?" if close else ""
-
-
-def plain(console: Console, line: str) -> None:
-    """Prints a line as it is: not wrapped, nothing in it taken for markup."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def write_json(path: Path | None, content: dict) -> None:
-    """Writes the result of a command where it was asked for.
-
-    Raises:
-        PerlsimError: where it cannot be written.
-    """
-    if path is None:
-        return
-    import orjson
-
-    from perlsim.store.manifest import write_durably
-
-    try:
-        write_durably(path, orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
-    except OSError as error:
-        raise PerlsimError(f"cannot be written: {error.strerror}", file=path, field="--json") from error

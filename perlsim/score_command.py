@@ -8,13 +8,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from perlsim import __version__
 from perlsim.errors import FormatError, PerlsimError
 from perlsim.metrics import bench2drive
 from perlsim.metrics.bench2drive.drives import FILE_NAME as MOTION_FILE
 from perlsim.metrics.navsim_tables import SceneTable, read_table
+from perlsim.output import write_json
 from perlsim.worlds import opendrive
 from perlsim.worlds.route_file import RouteFileEntry, first_junction, read_routes
 
@@ -75,7 +76,7 @@ def run(args: Arguments) -> int:
     routes = read_routes(args.routes) if args.routes else None
     report = score_files(args.files, routes, args.maps, args.metric_info)
     print_report(report, Console())
-    _write(args.json, {"perlsim": __version__, **to_json(report)})
+    write_json(args.json, {"perlsim": __version__, **to_json(report)})
     return 0 if report.complete else 1
 
 
@@ -224,16 +225,3 @@ def _with_junctions(
                 passed = bench2drive.passed_junction(drive.record.completion, junction, length)
                 drives[idx] = replace(drive, passed=passed)
     return drives
-
-
-def _write(path: Path | None, content: dict[str, Any]) -> None:
-    if path is None:
-        return
-    import orjson
-
-    from perlsim.store.manifest import write_durably
-
-    try:
-        write_durably(path, orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
-    except OSError as error:
-        raise PerlsimError(f"cannot be written: {error.strerror}", file=path, field="--json") from error

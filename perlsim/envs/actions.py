@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 from perlsim.bank import PATH_SPACING, Scene
-from perlsim.errors import PerlsimError
+from perlsim.errors import unknown_name
 from perlsim.policies.simple import PATH_POINTS
 from perlsim.sim.observe import route_ahead
 from perlsim.sim.types import Plan, SimState
@@ -67,5 +67,5 @@ def actions_of(name: str) -> Actions:
         PerlsimError: for an unknown name.
     """
     if name not in ACTIONS:
-        raise PerlsimError(f"unknown action {name!r}", field="action", remedy=f"known: {', '.join(ACTIONS)}")
+        raise unknown_name("action", name, ACTIONS)
     return ACTIONS[name]

@@ -216,7 +216,7 @@ def make(
         PerlsimError: an unknown name, a store that is not one, no scenario with an ego.
     """
     from perlsim.bank_build import build_bank
-    from perlsim.rollout_command import load
+    from perlsim.loading import load
     from perlsim.sim.agents import agents_of
 
     scenarios, _ = load(None if store is None else Path(store), split)

@@ -144,7 +144,7 @@ def print_results(results: Mapping[str, Any], console: Console) -> None:
     """Prints a table for all scenes and one for each source, metrics × policies, best policy first."""
     from rich.table import Table
 
-    from perlsim.rollout_command import plain
+    from perlsim.output import plain
 
     marked = False
     for source, title, count in groups_of(results):

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from perlsim.ingest.run import ImportReport, Progress
+from perlsim.output import plain
 
 LINE_SECONDS = 5.0  # between lines in a pipe
 NAMED_DUPLICATES = 20  # listed by name at the end
@@ -85,11 +86,6 @@ class ConsoleProgress(Progress):
     def refused(self, path: str, reason: str) -> None:
         """Prints the reason at once."""
         plain(self._console, f"refused: {reason if path in reason else f'{path}: {reason}'}")
-
-
-def plain(console: Console, text: str) -> None:
-    """Prints a line as it is: no markup, no colours, no wrapping, so that scripts can read it."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_totals(report: ImportReport, console: Console) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from perlsim.errors import PerlsimError
+from perlsim.errors import unknown_name
 from perlsim.ingest.pool import read_all
 from perlsim.ingest.sources import LogPath, find_logs
 from perlsim.ingest.worker import Done, Failed, Message, Reading
@@ -218,9 +218,7 @@ def _formats(name: str | None) -> Mapping[str, Format]:
     if name is None:
         return FORMATS
     if name not in FORMATS:
-        raise PerlsimError(
-            f"unknown format {name!r}", field="--format", remedy=f"known formats: {', '.join(FORMATS)}"
-        )
+        raise unknown_name("format", name, FORMATS, "--format")
     return {name: FORMATS[name]}
 
 

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import jax
 
 from perlsim.bank import Scene
-from perlsim.errors import PerlsimError
+from perlsim.errors import unknown_name
 from perlsim.sim.types import Plan, SimState
 
 
@@ -68,5 +68,5 @@ def policy_of(name: str) -> Policy:
         "pdm_closed": PdmClosed,
     }
     if name not in known:
-        raise PerlsimError(f"unknown policy {name!r}", field="policy", remedy=f"known: {', '.join(known)}")
+        raise unknown_name("policy", name, known)
     return known[name]()

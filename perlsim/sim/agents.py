@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from perlsim.bank import STEP, VX, VY, Scene, X, Y
-from perlsim.errors import PerlsimError
+from perlsim.errors import PerlsimError, unknown_name
 from perlsim.sim.types import SimState
 
 
@@ -150,9 +150,7 @@ def agents_of(name: str) -> AgentModel:
     parts = [part.partition(":") for part in name.split(",")]
     for part, colon, weight in parts:
         if part not in known:
-            raise PerlsimError(
-                f"unknown agent model {part!r}", field="agents", remedy=f"known: {', '.join(known)}"
-            )
+            raise unknown_name("agent model", part, known, "agents")
         if colon and not _is_weight(weight):
             raise PerlsimError(f"weight {weight!r} of {part} is not a positive number", field="agents")
     if len(parts) == 1:

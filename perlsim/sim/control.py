@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from perlsim.errors import PerlsimError
+from perlsim.errors import unknown_name
 from perlsim.geometry.cells import sort_key
 from perlsim.geometry.numerics import safe_arctan2, to_frame
 from perlsim.sim.types import ControlMemory, Plan, Pose
@@ -99,7 +99,7 @@ def controller_of(name: str) -> Controller:
         PerlsimError: for an unknown name.
     """
     if name not in CONTROLLERS:
-        raise PerlsimError(f"unknown controller {name!r}", remedy=f"known: {', '.join(CONTROLLERS)}")
+        raise unknown_name("controller", name, CONTROLLERS)
     return CONTROLLERS[name]
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from perlsim.bank import STEP
-from perlsim.errors import PerlsimError
+from perlsim.errors import unknown_name
 from perlsim.sim.types import Event, Outcome, has
 
 
@@ -103,7 +103,7 @@ def reward_of(name: str) -> RewardWeights:
         PerlsimError: for an unknown name.
     """
     if name not in REWARDS:
-        raise PerlsimError(f"unknown reward {name!r}", field="reward", remedy=f"known: {', '.join(REWARDS)}")
+        raise unknown_name("reward", name, REWARDS)
     return REWARDS[name]
 
 

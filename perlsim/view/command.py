@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perlsim.errors import PerlsimError
+from perlsim.output import write_file
 from perlsim.view.page import build_page
 from perlsim.view.sources import Key, Side, choose, open_sides
 
@@ -38,7 +38,7 @@ def run(args: Arguments) -> int:
         # Two folders or two policies are named in order to be compared.
         compare = len(args.paths) > 1 or len(policies) > 1
         page = build_page(sides, keys, notices, title=args.title, compare=compare)
-        _write(args.out, page)
+        write_file(args.out, page, "-o")
         print(f"{args.out}: {len(keys)} scenes, {len(page.encode()) / 1e6:.1f} MB")
     if args.png or args.gif or args.mp4 or args.rerun:
         _draw(args, sides, keys[0])
@@ -62,11 +62,3 @@ def _draw(args: Arguments, sides: Sequence[Side], key: Key) -> None:
     for path in (args.png, args.gif, args.mp4, args.rerun):
         if path:
             print(f"{path}: {key[2]}")
-
-
-def _write(path: Path, page: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, "utf-8")
-    except OSError as error:
-        raise PerlsimError(f"cannot be written: {error.strerror}", file=path, field="-o") from error

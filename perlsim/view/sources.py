@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from perlsim.errors import FormatError, PerlsimError
+from perlsim.errors import FormatError, PerlsimError, unknown_name
 from perlsim.runs import RUN, UNFINISHED, file_name_of, read_run
 from perlsim.scenario import Scenario
 from perlsim.store import ScenarioStore
@@ -67,11 +66,7 @@ def open_sides(paths: Sequence[Path], policies: Sequence[str] = ()) -> list[Side
     if policies:
         known = list(dict.fromkeys(side.label for side in sides if side.kind == "rollout"))
         if unknown := [name for name in policies if name not in known]:
-            raise PerlsimError(
-                f"no rollouts of {unknown[0]!r}{_nearest(unknown[0], known)}",
-                field="--policy",
-                remedy=f"known: {', '.join(known)}" if known else "logs have no policies; name a run",
-            )
+            raise unknown_name("policy", unknown[0], known, "--policy")
         logs = [side for side in sides if side.kind == "log"]
         sides = logs + [side for name in policies for side in sides if side.label == name]
     return _told_apart(sides)
@@ -94,7 +89,7 @@ def choose(sides: Sequence[Side], wanted: Sequence[str], limit: int) -> tuple[li
         names = {key[2] for key in keys}
         for name in wanted:
             if name not in names:
-                raise PerlsimError(f"no scene {name!r}{_nearest(name, names)}", field="--scene")
+                raise unknown_name("scene", name, names, "--scene")
         keys = [key for key in keys if key[2] in set(wanted)]
     if not keys:
         raise PerlsimError("there are no scenes", file=sides[0].folder)
@@ -157,8 +152,3 @@ def _told_apart(sides: list[Side]) -> list[Side]:
             for n, side in enumerate(sides, 1)
         ]
     return sides
-
-
-def _nearest(name: str, known) -> str:
-    close = difflib.get_close_matches(name, list(known), 1, 0.5)
-    return f", did you mean {close[0]}?" if close else ""

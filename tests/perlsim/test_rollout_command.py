@@ -14,12 +14,13 @@ import pytest
 sys.path.append(str(Path(__file__).parent / "sim"))
 from made_scenes import mover, road_of, scene
 
-from perlsim import rollout_command
+from perlsim import loading, rollout_command
 from perlsim.bank_build import AGENT_BUCKETS
 from perlsim.cli import Rollout
 from perlsim.errors import PerlsimError
 from perlsim.fidelity import fidelity_report
-from perlsim.rollout_command import load, share_out
+from perlsim.loading import load
+from perlsim.rollout_command import share_out
 from perlsim.sim.types import Event
 from perlsim.store import ScenarioStore
 
@@ -124,7 +125,7 @@ def test_only_scenes_of_the_split_are_used(store):
 
 
 def test_of_a_large_store_an_even_part_is_used_and_noted(store, monkeypatch):
-    monkeypatch.setattr(rollout_command, "MAX_SCENARIOS", 2)
+    monkeypatch.setattr(loading, "MAX_SCENARIOS", 2)
     scenarios, notes = load(store, None)
     assert len(scenarios) <= 2
     assert any("2 of 5 scenarios used" in note for note in notes)

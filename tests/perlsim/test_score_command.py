@@ -132,7 +132,7 @@ def test_wrong_usage_ends_with_two(tmp_path):
     assert score(tmp_path / "folder") == 2
     assert score(file, "--maps", tmp_path / "absent") == 2
     assert score(file, "--routes", file) == 2
-    assert score(file, "--json", tmp_path / "absent" / "out.json") == 2
+    assert score(file, "--json", file / "out.json") == 2
 
 
 def test_folders_are_searched_for_results_and_tables_and_other_files_ignored(tmp_path):

@@ -13,13 +13,13 @@ import numpy as np
 from perlsim.bank import STEP, VALID, HostBank, Scene
 from perlsim.bank_build import build_bank
 from perlsim.errors import PerlsimError
+from perlsim.loading import group
 from perlsim.metrics.displacement import average_error
 from perlsim.metrics.realism.edges import EdgeDistance
 from perlsim.metrics.realism.features import LEAD_IN, Features, features_of, with_edges
 from perlsim.metrics.realism.score import Realism, SceneRealism, score_scene, summarise
 from perlsim.metrics.realism.settings import RealismSettings
 from perlsim.metrics.realism.simulate import distinct, logged_of, rollout_of
-from perlsim.rollout_command import group
 from perlsim.scenario import Scenario
 from perlsim.sim.agents import agents_of
 from perlsim.vocabulary import AgentType, LightState

@@ -166,7 +166,7 @@ def test_a_step_before_the_first_reset_is_refused():
 
 
 def test_make_takes_a_store_or_embedded_logs_and_names(tmp_path, monkeypatch):
-    from perlsim import rollout_command
+    from perlsim import loading
     from perlsim.store import ScenarioStore
 
     logs = list(generate(2, 1, ["merge"], duration=2.0))
@@ -175,7 +175,7 @@ def test_make_takes_a_store_or_embedded_logs_and_names(tmp_path, monkeypatch):
     env = make(2, store=tmp_path / "store", config=CONFIG, reward="rad", max_agents=8)
     assert env.params.bank.num_scenarios == 2
     assert float(env.params.weights.deviation) == -1.0
-    monkeypatch.setattr(rollout_command, "EMBEDDED_SCENARIOS", 3)
+    monkeypatch.setattr(loading, "EMBEDDED_SCENARIOS", 3)
     assert make(2, config=CONFIG, max_agents=8).params.bank.num_scenarios == 3
     with pytest.raises(PerlsimError, match="unknown agent model"):
         make(2, store=tmp_path / "store", agents="nobody")

@@ -170,7 +170,7 @@ def test_a_wrong_path_leaves_no_store_behind(tmp_path):
 def test_an_empty_folder_and_an_unknown_format_are_errors(tmp_path):
     with pytest.raises(PerlsimError, match="found no log"):
         run_import([tmp_path], tmp_path / "store")
-    with pytest.raises(PerlsimError, match=r"known formats: .*fake"):
+    with pytest.raises(PerlsimError, match=r"known: .*fake"):
         import_logs([str(tmp_path)], tmp_path / "store", ImportOptions(format="fakee"))
 
 

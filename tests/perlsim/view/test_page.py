@@ -103,7 +103,7 @@ def test_metrics_that_are_not_numbers_are_not_available(run_folder, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--scene", "signalised"], "no scene 'signalised'"),
+        (["--scene", "signalised"], "unknown scene 'signalised'"),
         (["--policy", "strait"], "did you mean straight?"),
         ([], "nothing to write"),
     ],
