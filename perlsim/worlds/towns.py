@@ -19,7 +19,7 @@ from perlsim.worlds.opendrive import Controllers, OpenDriveMap, Signals
 from perlsim.worlds.opendrive.crop import Region, points_in, reindexed, rows_in, select
 
 # Raise when what is read of a map, or how it is stored, changes.
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from perlsim.worlds.opendrive.network import Node, neighbours, nodes_of, success
 from perlsim.worlds.opendrive.objects import read_crosswalks, read_stop_lines
 from perlsim.worlds.opendrive.sections import MIN_SECTION, SampledRoad, Section
 from perlsim.worlds.opendrive.signals import read_controllers, read_signals
+from perlsim.worlds.opendrive.stencils import with_stencils
 from perlsim.worlds.opendrive.types import OpenDriveMap
 from perlsim.worlds.opendrive.xml import children, load
 
@@ -46,7 +47,8 @@ def build(path: Path, with_edges: bool) -> OpenDriveMap:
     sides = LaneSides.joined(
         [sides_of(section, section.lanes[node[2]], node[3]) for node, section in _sections(roads, nodes)]
     )
-    signals, surfaces = read_signals(roads, lane_of), _surfaces(roads)
+    signals = with_stencils(read_signals(roads, lane_of), lanes, roads)
+    surfaces = _surfaces(roads)
     road = Road(
         lanes=lanes,
         markings=_markings(roads),

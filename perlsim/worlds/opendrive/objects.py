@@ -41,7 +41,21 @@ def read_stop_lines(roads: dict[str, SampledRoad]) -> list[Array]:
                 outline = _spine(outline)
             if np.ptp(outline[:, :2], axis=0).max() > 0:
                 lines.append(outline)
+        for element in children(child(road.element, "signals"), "signal"):
+            if element.get("name", "").lower().startswith("stopline"):
+                lines += _across_lane(road, number(element, "s"), number(element, "t", 0.0))
     return lines
+
+
+def _across_lane(road: SampledRoad, s: float, t: float) -> list[Array]:
+    """The line across the lane at a point: newer exporters write stop lines as signals, without their ends."""
+    section = road.sections[road.section_at(s)]
+    at = np.array([s])
+    for lane in section.lanes.values():
+        ends = sorted(float(np.interp(s, section.s, side)) for side in (lane.inner, lane.outer))
+        if lane.lane_id and ends[0] < t < ends[1]:
+            return [np.concatenate([road.points(at, np.array([end]))[0] for end in ends])]
+    return []
 
 
 def _objects(road: SampledRoad) -> list[Element]:

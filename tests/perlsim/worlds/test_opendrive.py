@@ -411,3 +411,33 @@ def test_several_boxes_keep_what_one_of_them_meets(load):
     assert set(small.lanes.ids) == {"1.0.1", "1.0.-1"}
     apart = np.array([[-10.0, -10.0, 10.0, 10.0], [140.0, -10.0, 160.0, 10.0]])
     assert set(opendrive.crop(read.road, apart)[0].lanes.ids) == {"1.0.1", "1.0.-1", "4.0.-1"}
+
+
+def stencil(object_id, s, t, hdg=0.0):
+    return f'<object id="{object_id}" name="Stencil_STOP" type="-1" s="{s}" t="{t}" hdg="{hdg}"/>'
+
+
+def test_a_painted_stop_without_a_sign_stops_its_lane_at_its_end(load):
+    painted = stencil(1, 95, -1.75) + stencil(2, 60, -1.75) + stencil(3, 4, 1.75, np.pi) + stencil(4, 95, 30)
+    read = load(road(LINE.format(100), section(lane(1), lane(-1)), extra=f"<objects>{painted}</objects>"))
+    signs, ids = read.road.stop_signs, read.road.lanes.ids
+    assert [ids[idx] for idx in signs.lane_idx] == ["1.0.-1", "1.0.-1", "1.0.1"]
+    np.testing.assert_allclose(signs.position[:, :2], [[100, -1.75], [61.5, -1.75], [0, 1.75]], atol=1e-9)
+    np.testing.assert_allclose(np.abs(signs.heading), [0, 0, np.pi], atol=1e-9)
+
+
+def test_a_painted_stop_beside_a_sign_is_part_of_it(load):
+    *roads, junction = junction_with_two_ways()
+    assert "<signals><signal" in roads[0]
+    roads[0] = roads[0].replace(
+        "<signals><signal", f"<objects>{stencil(1, 88, -1.75)}</objects><signals><signal"
+    )
+    signs = load(*roads, junction).road.stop_signs
+    np.testing.assert_allclose(signs.position, [[90, -1.75, 0]], atol=1e-9)
+
+
+def test_a_stop_line_written_as_a_signal_crosses_its_lane(load):
+    extra = '<signals><signal id="1" name="StopLine2" type="-1" dynamic="no" s="40" t="-1.7"/></signals>'
+    read = load(road(LINE.format(50), section(lane(1), lane(-1)), length=50, extra=extra))
+    np.testing.assert_allclose(read.stop_lines[0], [[40, -3.5, 0], [40, 0, 0]], atol=1e-9)
+    assert len(read.road.stop_signs.position) == 0
