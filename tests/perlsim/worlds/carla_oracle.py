@@ -14,7 +14,10 @@ STEP = 1.0  # m between waypoints
 
 
 def describe(path: Path) -> dict[str, np.ndarray]:
-    """Waypoints (road, section, lane, x, y, z, width, in junction), right-handed, and links between lanes."""
+    """Waypoints and links between lanes, right-handed.
+
+    Waypoints: road, section, lane, x, y, z, heading, width, in junction, change of lanes (1 right, 2 left, 3 both).
+    """
     import carla
 
     data = path.read_bytes()
@@ -25,7 +28,8 @@ def describe(path: Path) -> dict[str, np.ndarray]:
         at = waypoint.transform.location
         lane = waypoint.road_id, waypoint.section_id, waypoint.lane_id
         heading = -math.radians(waypoint.transform.rotation.yaw)
-        rows.append((*lane, at.x, -at.y, at.z, heading, waypoint.lane_width, waypoint.is_junction))
+        known = waypoint.lane_width, waypoint.is_junction, int(waypoint.lane_change)
+        rows.append((*lane, at.x, -at.y, at.z, heading, *known))
     links = [
         (a.road_id, a.section_id, a.lane_id, b.road_id, b.section_id, b.lane_id)
         for a, b in world.get_topology()

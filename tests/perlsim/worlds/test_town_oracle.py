@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from perlsim.geometry.polylines import arc_lengths, project
-from perlsim.vocabulary import LaneType
+from perlsim.vocabulary import LaneType, MarkingType
 from perlsim.worlds import opendrive
 
 TOWNS = ("01", "02", "03", "04", "05", "06", "07", "10HD", "11", "12", "13", "15")
@@ -44,7 +44,7 @@ def test_lanes_lie_lead_and_belong_as_on_carlas_own_map(oracle, number, record_p
     waypoints = known["waypoints"]
     waypoints = waypoints[np.lexsort(waypoints[:, 2::-1].T)]
     cuts = np.flatnonzero((np.diff(waypoints[:, :3], axis=0) != 0).any(1)) + 1
-    worst = np.zeros(3)
+    worst, changes = np.zeros(3), np.zeros((2, 2), int)
     for rows in np.split(waypoints, cuts):
         name = "{:.0f}.{:.0f}.{:.0f}".format(*rows[0, :3])
         assert name in lane_of, f"lane {name} is missing"
@@ -60,6 +60,7 @@ def test_lanes_lie_lead_and_belong_as_on_carlas_own_map(oracle, number, record_p
         )
         worst = np.maximum(worst, [error.max() for error in errors])
         assert lanes.in_junction[idx] == bool(rows[0, 8]), f"lane {name}"
+        changes += _changes(read.sides, lanes.centre.offsets[idx] + hit.segment, rows[:, 9].astype(int))
         ends = centre[-1, :2] - centre[0, :2]
         steps = np.diff(rows[:, 3:5], axis=0).sum(0)
         if len(rows) > 2 and np.linalg.norm(ends) > 5:
@@ -71,7 +72,24 @@ def test_lanes_lie_lead_and_belong_as_on_carlas_own_map(oracle, number, record_p
         f"Town{number}: largest errors [m] centre {worst[0]:.4f}, height {worst[1]:.4f}, width {worst[2]:.4f}"
     )
     assert worst[0] < CENTRE and worst[1] < HEIGHT and worst[2] < WIDTH
+    # Waypoints right at a change of marks fall to either side of it.
+    assert changes[0, 1] + changes[1, 0] <= 0.001 * changes.sum() and changes.trace() > 0
     assert _links(lanes) == _carla_links(known["links"], lanes, lane_of) - LEFT_OUT.get(read.name, set())
+
+
+def _changes(sides, points, carla):
+    """How often each allows a change of lanes, CARLA by row and we by column.
+
+    Town03's marks that are broken on the far side only say "decrease", which CARLA takes for the other way.
+    """
+    table = np.zeros((2, 2), int)
+    for bit, ours, mark in (
+        (1, sides.right_change, sides.right_mark),
+        (2, sides.left_change, sides.left_mark),
+    ):
+        both = np.stack([(carla & bit) > 0, ours[points]], axis=1)[mark[points] != MarkingType.BROKEN_SOLID]
+        np.add.at(table, tuple(both.T.astype(int)), 1)
+    return table
 
 
 def _links(lanes):
