@@ -86,6 +86,7 @@ class BankInfo:
         "agent_stops",
         "agent_reacts",
         "log_events",
+        "log_poses",
         "once",
     ],
     meta_fields=[],
@@ -125,6 +126,8 @@ class ScenarioBank:
         agent_reacts: bool ``[S, A]``, whether a road user follows its path; the others repeat the log.
         log_events: int32 ``[S, T, A]``, what befalls each logged road user at each step without the ego
             (`perlsim.sim.everyone.with_log_events`); of size 1 in a bank without it.
+        log_poses: ``[S, T, A, 4]``: x, y [m], cos and sin of the heading of each logged road user, all 0 where it is
+            not there: what histories are read from. Of size 1 in a bank without observations.
         once: int32, 1; see `perlsim.sim.kernels`.
     """
 
@@ -154,6 +157,7 @@ class ScenarioBank:
     agent_stops: jax.Array
     agent_reacts: jax.Array
     log_events: jax.Array
+    log_poses: jax.Array
     once: jax.Array
 
     @property
@@ -165,6 +169,11 @@ class ScenarioBank:
     def has_log_events(self) -> bool:
         """Whether the bank holds what befalls the logged road users."""
         return self.log_events.shape[1] > 1
+
+    @property
+    def has_log_poses(self) -> bool:
+        """Whether the bank holds the poses that histories are read from."""
+        return self.log_poses.shape[1] > 1
 
     @property
     def num_scenarios(self) -> int:

@@ -8,7 +8,19 @@ from typing import Any
 import numpy as np
 
 from perlsim.agent_paths import agent_paths_of, no_paths, stacked
-from perlsim.bank import LINE_HALF_WIDTH, PATH_SPACING, STEP, BankInfo, HostBank, ScenarioBank
+from perlsim.bank import (
+    COS,
+    LINE_HALF_WIDTH,
+    PATH_SPACING,
+    SIN,
+    STEP,
+    VALID,
+    BankInfo,
+    HostBank,
+    ScenarioBank,
+    X,
+    Y,
+)
 from perlsim.errors import PerlsimError
 from perlsim.geometry.polylines import arc_lengths, interpolate, project, wrap
 from perlsim.road_tables import piece_tables, road_tables
@@ -103,6 +115,7 @@ def build_bank(
         "light_state": light_state,
         "has_edges": np.array([len(scenario.road.edges) > 0 for scenario in scenarios]),
         "has_lanes": np.array([len(scenario.road.lanes) > 0 for scenario in scenarios]),
+        "log_poses": _log_poses(tracks, steps if observed_pieces else 1),
         "log_events": np.zeros((len(scenarios), 1, 1), np.int32),
         "once": np.int32(1),
         **tables,
@@ -161,6 +174,13 @@ class _Tracks:
         """Half diagonal [m] of the largest footprint that outcomes are asked for."""
         half = self.boxes[:2] if everyone else self.boxes[:2, :1]
         return float(np.hypot(half[0], half[1]).max())
+
+
+def _log_poses(tracks: list[_Tracks], steps: int) -> np.ndarray:
+    """`ScenarioBank.log_poses`."""
+    rows = np.stack([_pad(track.rows[:steps], 0, steps) for track in tracks])
+    poses = np.stack([rows[:, :, X], rows[:, :, Y], rows[:, :, COS], rows[:, :, SIN]], -1)
+    return poses * rows[:, :, VALID, :, None]
 
 
 def _agent_paths(scenarios, tracks: list[_Tracks], steps: int) -> dict[str, np.ndarray]:

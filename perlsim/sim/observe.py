@@ -164,7 +164,7 @@ def observe_from(
     config: ObservationConfig,
     scene: Scene,
     rows: jax.Array,
-    frames: jax.Array,
+    frames: jax.Array | None,
     step: jax.Array,
     pose: Pose,
     slot: jax.Array | int,
@@ -174,14 +174,19 @@ def observe_from(
     Args:
         config: sizes.
         scene: the scene.
-        rows, frames: road users now and before, as `perceived` gives them.
+        rows, frames: road users now and before, as `perceived` gives them; without frames, those before are read
+            from the bank's log.
         step: int32, step of the log, for the lights.
         pose: the observer.
         slot: the observer's own slot.
     """
     sizes = scene.bank.boxes[scene.idx]
     idx, valid = _nearest_agents(config, scene, rows, pose, slot)
-    agents, agents_valid, before, before_valid = _agents(config, rows, sizes, frames, pose, idx, valid)
+    agents = _agents(rows, sizes, pose, idx, valid)
+    if frames is None:
+        before, before_valid = _past_in_log(config, scene, step, pose, idx, valid)
+    else:
+        before, before_valid = _past(frames, pose, idx, valid)
     lanes, lanes_valid = _pieces(scene, scene.bank.lane_pieces, pose)
     boundaries, boundaries_valid = _pieces(scene, scene.bank.boundary_pieces, pose)
     lines, lines_valid = _stop_lines(config, scene, scene.lights_at(step), pose)
@@ -192,7 +197,7 @@ def observe_from(
     return Observation(
         ego=own,
         agents=agents,
-        agents_valid=agents_valid,
+        agents_valid=valid,
         past=before,
         past_valid=before_valid,
         lanes=lanes,
@@ -224,15 +229,16 @@ def perceived(config: ObservationConfig, rows: jax.Array, past: jax.Array) -> tu
     return rows, past[newest :: -config.history_stride][: config.history]
 
 
-def _perceived(config: ObservationConfig, scene: Scene, state: SimState) -> tuple[jax.Array, jax.Array]:
-    """What `perceived` gives, for the ego of a state."""
+def _perceived(
+    config: ObservationConfig, scene: Scene, state: SimState
+) -> tuple[jax.Array, jax.Array | None]:
+    """What `perceived` gives, for the ego of a state; no frames where they are better read from the log."""
     if not state.past_is_logged:
         return perceived(config, state.agents, state.past)
-    if config.latency:
-        past = logged_past(scene, state.step - jnp.arange(config.past_steps, 0, -1))
-        return perceived(config, state.agents, past)
-    steps = state.step - config.history_stride * jnp.arange(1, config.history + 1)
-    return state.agents, logged_past(scene, steps)
+    if scene.bank.has_log_poses and not config.latency:
+        return state.agents, None
+    past = logged_past(scene, state.step - jnp.arange(config.past_steps, 0, -1))
+    return perceived(config, state.agents, past)
 
 
 def _late(config: ObservationConfig, rows: jax.Array, past: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -264,22 +270,38 @@ def _nearest_agents(config, scene: Scene, rows, pose: Pose, slot) -> tuple[jax.A
     return idx, seen[idx] & (jnp.arange(config.num_agents) < count)
 
 
-def _agents(config, rows, sizes, frames, pose: Pose, idx, valid):
-    """Present and past of the chosen road users in the observer's frame."""
+def _agents(rows, sizes, pose: Pose, idx, valid) -> jax.Array:
+    """The chosen road users in the observer's frame."""
     x, y = to_frame(rows[X], rows[Y], pose.x, pose.y, pose.cos, pose.sin)
     cos, sin = rotate(rows[COS], rows[SIN], pose.cos, -pose.sin)
     vx, vy = rotate(rows[VX], rows[VY], pose.cos, -pose.sin)
     now = jnp.stack([x, y, cos, sin, vx, vy, 2 * sizes[0], 2 * sizes[1], sizes[2]])
-    now = jnp.where(valid[:, None], now[:, idx].T, 0.0)
-    if not config.history:
-        shape = (config.num_agents, 0)
-        return now, valid, jnp.zeros((*shape, 4), jnp.float32), jnp.zeros(shape, bool)
+    return jnp.where(valid[:, None], now[:, idx].T, 0.0)
+
+
+def _past(frames, pose: Pose, idx, valid) -> tuple[jax.Array, jax.Array]:
+    """The past of the chosen road users in the observer's frame, and where they were there."""
     x, y = to_frame(frames[:, 0], frames[:, 1], pose.x, pose.y, pose.cos, pose.sin)
     cos, sin = rotate(frames[:, 2], frames[:, 3], pose.cos, -pose.sin)
     known = (frames[:, 2] != 0) | (frames[:, 3] != 0)
     before = jnp.stack([x, y, cos, sin], 1)[:, :, idx]
     before_valid = known[:, idx].T & valid[:, None]
-    return now, valid, jnp.where(before_valid[..., None], before.transpose(2, 0, 1), 0.0), before_valid
+    return jnp.where(before_valid[..., None], before.transpose(2, 0, 1), 0.0), before_valid
+
+
+def _past_in_log(config, scene: Scene, step, pose: Pose, idx, valid) -> tuple[jax.Array, jax.Array]:
+    """What `_past` gives where the road users repeat the log: read for the chosen ones alone."""
+    steps = step - config.history_stride * jnp.arange(1, config.history + 1)
+    kept = jnp.clip(steps, 0, scene.bank.num_steps[scene.idx] - 1)
+    poses = scene.bank.log_poses[scene.idx, kept[None, :], idx[:, None]]
+    known = ((poses[..., 2] != 0) | (poses[..., 3] != 0)) & (steps >= 0) & valid[:, None]
+    # Columns stay interleaved: x' = x·cos + y·sin, y' = y·cos − x·sin, and the same of cos and sin.
+    swapped = poses.reshape(*poses.shape[:-1], 2, 2)[..., ::-1].reshape(poses.shape)
+    here = jnp.stack([pose.x, pose.y, jnp.float32(0.0), jnp.float32(0.0)])
+    there = jnp.stack([pose.y, pose.x, jnp.float32(0.0), jnp.float32(0.0)])
+    across = jnp.stack([pose.sin, -pose.sin, pose.sin, -pose.sin])
+    before = (poses - here) * pose.cos + (swapped - there) * across
+    return jnp.where(known[..., None], before, 0.0), known
 
 
 def _pieces(scene: Scene, table: CellTable, pose: Pose) -> tuple[jax.Array, jax.Array]:
