@@ -19,7 +19,13 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 # Numbers of the README's commands and what they are for the test.
-SMALLER = {"--vmap 4096": "--vmap 16", "-n 200": "-n 1"}
+SMALLER = {
+    "--vmap 4096": "--vmap 16",
+    "-n 200": "-n 1",
+    "eval --store stores/logs": "eval --store stores/synthetic",  # the log is too short to score
+    "constant_velocity,idm_route,pdm_closed": "constant_velocity,idm_route --scenes 1",
+    "idm_route,pdm_closed": "idm_route,constant_velocity",
+}
 
 
 def blocks(language: str, text: str = README) -> list[str]:
@@ -47,7 +53,9 @@ def test_the_commands_of_the_readme_do_what_it_says(tmp_path):
     (tmp_path / "logs" / "scene.json").write_text(json.dumps(files.gpudrive_document()))
     lines = [line.partition("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
     commands = [line for line in lines if line.startswith("perlsim ")]
-    assert {line.split()[1] for line in commands} == {"import", "info", "generate", "rollout"}
+    assert {line.split()[1] for line in commands} == {"import", "info", "generate", "rollout", "eval", "view", "score"}
+    scores = module_at(ROOT / "tests" / "perlsim" / "test_score_command.py")
+    scores.result(tmp_path / "results" / "route.json", "1")
     for line in commands:
         for number, small in SMALLER.items():
             line = line.replace(number, small)
@@ -61,7 +69,8 @@ def test_the_commands_of_the_readme_do_what_it_says(tmp_path):
 
 
 def test_the_python_example_of_the_readme_runs(tmp_path):
-    (example,) = blocks("python")
+    # The second block goes on where the first ends.
+    example = "\n".join(blocks("python"))
     done = subprocess.run(
         [sys.executable, "-c", example],
         cwd=tmp_path,
@@ -70,7 +79,7 @@ def test_the_python_example_of_the_readme_runs(tmp_path):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"reward -?[\d.]+ collisions [\d.]+\n", done.stdout)
+    assert re.fullmatch(r"reward -?[\d.]+ collisions [\d.]+\nPDMS [\d.]+ off the road [\d.]+\n", done.stdout)
 
 
 def test_the_agent_model_of_the_docs_is_one():
