@@ -196,14 +196,17 @@ def _control(reference, curvature, x, y, heading, speed, steer, wheelbase):
 def _speed_fit(count: int) -> np.ndarray:
     """Speeds [m/s] from displacements along the headings [m], ``[count, count]``.
 
-    Least squares over the first speed and the accelerations, with a penalty on the differences of these.
+    Least squares over the first speed and the accelerations, with nuPlan's penalty on the differences of these as
+    NAVSIM's code has it: its matrix of differences keeps only their first terms, but for the last row, so that it is
+    the accelerations themselves that cost. Kept, since scores are to compare.
     """
     integrate = STEP * np.tri(count)
     integrate[:, 0] = 1.0
     distance = STEP * integrate
     rough = np.zeros((count - 2, count))
     rows = np.arange(count - 2)
-    rough[rows, rows + 1], rough[rows, rows + 2] = -1.0, 1.0
+    rough[rows, rows + 1] = -1.0
+    rough[-1, -1] = 1.0
     solved = np.linalg.solve(distance.T @ distance + JERK_PENALTY * rough.T @ rough, distance.T)
     return (integrate @ solved).astype(np.float32)
 

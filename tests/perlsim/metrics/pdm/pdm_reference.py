@@ -70,7 +70,9 @@ def fit_profiles(poses):
             a[2 * i : 2 * i + 2, j] = direction * DT**2
     rough = np.zeros((count - 2, count))
     for i in range(count - 2):
-        rough[i, i + 1], rough[i, i + 2] = -1, 1
+        # Differences of accelerations in nuPlan; NAVSIM's matrix keeps the first terms alone, but for its last row.
+        rough[i, i + 1] = -1
+        rough[i, i + 2] = 1 if i == count - 3 else 0
     x = np.linalg.solve(a.T @ a + 1e-4 * rough.T @ rough, a.T @ step[:, :2].ravel())
     speeds = x[0] + DT * np.concatenate([[0], np.cumsum(x[1:])])
     b = np.tri(count)
