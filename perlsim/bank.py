@@ -110,7 +110,8 @@ class ScenarioBank:
         route_limit: ``[S, R]`` m/s, speed limit at each point of the route, NaN unknown.
         route_stops: ``[S, M, 2]``: arc on the route [m] and index of the stop lines that govern it; −1 padding.
         stop_lines: ``[S, 7, L]``: where a light or a stop sign makes traffic stop; see ``LINE_*``.
-        light_state: int8 ``[S, T, L]``, `LightState`; of stop signs UNKNOWN.
+        light_state: int8 ``[S, T', L]``, `LightState`; of stop signs UNKNOWN. T' is T, or longer where lights are
+            known for longer than road users (`perlsim.worlds.suite`).
         has_edges: bool ``[S]``, whether the drivable area is known.
         has_lanes: bool ``[S]``, whether lanes are known.
         edges: lookup of road edges.
@@ -200,8 +201,8 @@ class Scene(NamedTuple):
         return self.bank.tracks[self.idx, jnp.minimum(step, self.bank.num_steps[self.idx] - 1)]
 
     def lights_at(self, step: jax.Array) -> jax.Array:
-        """Light states at a step, int8 ``[L]``."""
-        return self.bank.light_state[self.idx, jnp.minimum(step, self.bank.num_steps[self.idx] - 1)]
+        """Light states at a step, int8 ``[L]``; after their end those of their last step."""
+        return self.bank.light_state[self.idx, jnp.minimum(step, self.bank.light_state.shape[1] - 1)]
 
     def agent_boxes(self, agents: jax.Array) -> Box:
         """The boxes of road users ``[8, A]``."""

@@ -66,6 +66,7 @@ def build_bank(
     outcomes_for: str = "ego",
     observed_pieces: tuple[int, int] | None = (64, 40),
     agent_paths: bool = False,
+    in_order: bool = False,
 ) -> HostBank:
     """Puts scenarios into one bank of numpy arrays; `jax.device_put` moves it to the device.
 
@@ -77,6 +78,7 @@ def build_bank(
             need a farther lookup of markings.
         observed_pieces: most lane and boundary pieces of an observation; None where nothing is observed.
         agent_paths: whether to add the lane paths that reacting road users follow.
+        in_order: whether road users keep their order, the ego first, in place of nearest first.
 
     Raises:
         PerlsimError: without scenarios.
@@ -84,7 +86,7 @@ def build_bank(
     if not scenarios:
         raise PerlsimError("no scenarios to simulate", remedy="import or generate some first")
     slots = max(bucket_of(scenario, max_agents) for scenario in scenarios)
-    tracks = [_Tracks(scenario, slots) for scenario in scenarios]
+    tracks = [_Tracks(scenario, slots, in_order) for scenario in scenarios]
     paths = [_Paths(scenario, track) for scenario, track in zip(scenarios, tracks, strict=True)]
     steps = max(track.rows.shape[0] for track in tracks)
     everyone = outcomes_for == "all"
@@ -147,9 +149,9 @@ class _Tracks:
         first, last: first and last step at which the ego is valid (the whole log without one).
     """
 
-    def __init__(self, scenario: Scenario, slots: int):
+    def __init__(self, scenario: Scenario, slots: int, in_order: bool = False):
         tracks = scenario.tracks
-        order = agent_order(scenario)
+        order = np.arange(tracks.num_agents) if in_order else agent_order(scenario)
         self.dropped = max(len(order) + (not scenario.has_ego) - slots, 0)
         first_slot = 0 if scenario.has_ego else 1
         order = order[: slots - first_slot]
@@ -322,9 +324,11 @@ def _stop_lines(scenarios, tracks, steps: int) -> tuple[np.ndarray, np.ndarray]:
         lines[row, 5, :used] = position[:, 2]
         lines[row, 6, len(lights.position) : used] = 1.0
         if len(lights.position):
-            times = np.round(np.arange(len(track.rows)) * STEP / scenario.dt - 1e-4).astype(int)
+            # After the log's end its last states hold.
+            logged = np.minimum(np.arange(steps), len(track.rows) - 1)
+            times = np.round(logged * STEP / scenario.dt - 1e-4).astype(int)
             times = np.clip(times, 0, lights.state.shape[1] - 1)
-            state[row, : len(times), : len(lights.position)] = lights.state[:, times].T
+            state[row, :, : len(lights.position)] = lights.state[:, times].T
     return lines, state
 
 

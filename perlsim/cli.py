@@ -308,14 +308,24 @@ class Eval:
     """Also measure how realistic the other road users are, by 32 rollouts of 8 s of each log."""
     rollouts: int = 100
     """Scenes of each policy whose rollouts are kept in the run folder, evenly spread."""
+    suite: str | None = None
+    """Examine on routes instead of logs: bench2drive-vector or dos-vector. Routes run until they end, 200 s at most."""
+    routes: Path | None = None
+    """File of the suite's routes (Bench2Drive or Leaderboard XML)."""
+    maps: Path | None = None
+    """Folder with the OpenDRIVE towns of the routes, or a CARLA installation."""
+    lights: Path | None = None
+    """Folder with light programmes of the towns; CARLA's default programmes by default."""
     out: Annotated[Path | None, arg(aliases=["-o"], metavar="RUN")] = None
-    """Folder of the run: results as JSON and HTML, and rollouts to view; made if absent."""
+    """Folder of the run: results as JSON and HTML, and rollouts to view, or a suite's result files in the
+    Leaderboard's form; made if absent."""
     json: Path | None = None
     """Also write the results to this file, as JSON."""
 
     def run(self) -> int:
-        """Hands over to the evaluation."""
-        from perlsim.eval_command import run
+        """Hands over to the evaluation or examination."""
+        from perlsim.eval_command import names_of, run
+        from perlsim.suite_command import run as run_suite
 
         _at_least("--scenes", self.scenes, 1)
         _at_least("--horizon", self.horizon, 1)
@@ -324,6 +334,8 @@ class Eval:
         _at_least("--rollouts", self.rollouts, 0)
         if not self.stride > 0:
             raise PerlsimError(f"expected a positive time in seconds, found {self.stride}", field="--stride")
+        if self.suite is not None:
+            return run_suite(self, names_of(self.policy))
         return run(self)
 
 

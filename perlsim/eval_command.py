@@ -78,7 +78,7 @@ def run(args: Arguments) -> int:
     from perlsim.sim.agents import agents_of
 
     console = Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
-    names = _names(args.policy)
+    names = names_of(args.policy)
     policies = {name: policy_of(name) for name in names}
     agents = agents_of(args.agents)
     with contextlib.ExitStack() as stack:
@@ -301,7 +301,12 @@ def _scenes(args: Arguments) -> tuple[list[EvalScene], dict[str, Any], list[str]
     return selection.scenes, {}, selection.notes
 
 
-def _names(text: str) -> list[str]:
+def names_of(text: str) -> list[str]:
+    """Names separated by commas.
+
+    Raises:
+        PerlsimError: where one is empty or named twice.
+    """
     names = [name.strip() for name in text.split(",")]
     if not all(names):
         raise PerlsimError("expected names separated by commas, found an empty one", field="--policy")

@@ -1,0 +1,157 @@
+"""Drives routes in closed loop until each has ended, all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from perlsim.bank import HostBank, Scene
+from perlsim.errors import PerlsimError
+from perlsim.sim.core import SimConfig, init, step
+from perlsim.sim.rollout import RolloutConfig, sim_config, view_of
+from perlsim.trace import OverEpisodes
+from perlsim.worlds.suite.criteria import Judged, Seen, Status, begin, judge
+from perlsim.worlds.suite.scene import MAX_STEPS, Case
+
+# Steps after which it is asked whether all have ended; MAX_STEPS is a multiple.
+CHUNK = 50
+# Most routes at once on a device.
+BATCH = 128
+# Types whose obstacle has to be passed in a lane of opposite direction.
+ONCOMING_ALLOWED = "TwoWays"
+# Controller and vehicle of an examination: Bench2Drive's, and CARLA's fitted car.
+SIM = SimConfig(controller="bench2drive", vehicle="carla")
+
+
+class Drives(NamedTuple):
+    """What B routes saw.
+
+    Attributes:
+        judged: at the end, ``[B, …]``.
+        ego: ``[B, MAX_STEPS, 5]``: x, y, z [m], heading [rad], speed [m/s] after each step; 0 after the end.
+        seen: at each step, ``[B, MAX_STEPS]`` each.
+    """
+
+    judged: Judged
+    ego: Any
+    seen: Seen
+
+
+class Examination:
+    """A compiled examination of one policy.
+
+    Args:
+        policy: ego policy.
+        agents: model of the other road users.
+        replan_every: steps of 0.1 s between plans, a divisor of `CHUNK`.
+
+    Raises:
+        PerlsimError: for a policy that repeats the log, which routes do not have.
+    """
+
+    def __init__(self, policy: Any, agents: Any, replan_every: int = 5):
+        if policy.replays_log:
+            raise PerlsimError("routes have no log to replay", field="--policy")
+        if CHUNK % replan_every:
+            raise PerlsimError(f"expected a divisor of {CHUNK}", field="--replan-every")
+        config = RolloutConfig(sim=SIM, horizon=CHUNK, replan_every=replan_every)
+        self.policy, self.agents = policy, agents
+        self._config = config
+
+    def __call__(self, cases: Sequence[Case], host: HostBank, seed: int = 0) -> Drives:
+        """Drives all routes.
+
+        Args:
+            cases: the routes.
+            host: their bank.
+            seed: of all randomness, together with each route's place.
+        """
+        # One batch on each device where they fit, and never more episodes than routes.
+        size = min(-(-len(cases) // len(jax.devices())), BATCH)
+        over = _over_routes(self._config, size)
+        oncoming = np.array([case.kind.endswith(ONCOMING_ALLOWED) for case in cases])
+        episodes = np.arange(len(cases), dtype=np.int32), oncoming
+        return over((self.agents, self.policy, over.put(host.bank), jax.random.key(seed)), episodes)
+
+
+@cache
+def _over_routes(config: RolloutConfig, size: int) -> OverEpisodes:
+    """One for all policies that differ in numbers only: they share a compiled program."""
+    return OverEpisodes(partial(_driven, config), chunk=size)
+
+
+class _Loop(NamedTuple):
+    state: Any
+    carry: Any
+    judged: Judged
+    chunk: jax.Array
+    ego: jax.Array
+    seen: Seen
+
+
+def _driven(config: RolloutConfig, constants, episode) -> Drives:
+    agents, policy, bank, key = constants
+    idx, oncoming_allowed = episode
+    scene, start = Scene(bank, idx), jnp.int32(0)
+    sim_key, policy_key = jax.random.split(jax.random.fold_in(key, idx))
+    sim = sim_config(config, policy)
+    rounds = CHUNK // config.replan_every
+
+    def plan_and_drive(loop, round_idx):
+        state, carry, judged = loop
+        view = view_of(config, policy, scene, state)
+        carry, plan = policy.act(carry, view, jax.random.fold_in(policy_key, round_idx))
+        plan = plan.anchored(state.ego)
+
+        def drive(inner, _):
+            state, judged = inner
+            following, outcome = step(sim, agents, scene, state, plan)
+            judged, seen = judge(judged, scene, state, following, outcome, oncoming_allowed)
+            ego = following.ego
+            return (following, judged), (jnp.stack([ego.x, ego.y, ego.z, ego.heading, ego.speed]), seen)
+
+        begun = replace(state, plan_age=jnp.int32(0)), judged
+        (state, judged), steps = lax.scan(drive, begun, None, length=config.replan_every)
+        return (state, carry, judged), steps
+
+    def drive_chunk(loop: _Loop) -> _Loop:
+        numbers = loop.chunk * rounds + jnp.arange(rounds)
+        (state, carry, judged), steps = lax.scan(
+            plan_and_drive, (loop.state, loop.carry, loop.judged), numbers
+        )
+        ego, seen = jax.tree.map(lambda leaf: leaf.reshape(CHUNK, *leaf.shape[2:]), steps)
+        place = loop.chunk * CHUNK
+
+        def put(whole, part):
+            return lax.dynamic_update_slice_in_dim(whole, part, place, 0)
+
+        return _Loop(
+            state,
+            carry,
+            judged,
+            loop.chunk + 1,
+            put(loop.ego, ego),
+            jax.tree.map(put, loop.seen, seen),
+        )
+
+    def goes_on(loop: _Loop) -> jax.Array:
+        return (loop.judged.status == Status.RUNNING) & (loop.chunk < MAX_STEPS // CHUNK)
+
+    nothing = jnp.zeros(MAX_STEPS, jnp.int32)
+    first = _Loop(
+        init(sim, agents, scene, start, sim_key),
+        policy.init(scene, start, policy_key),
+        begin(),
+        jnp.int32(0),
+        jnp.zeros((MAX_STEPS, 5), jnp.float32),
+        Seen(nothing, nothing - 1),
+    )
+    last = lax.while_loop(goes_on, drive_chunk, first)
+    return Drives(last.judged, last.ego, last.seen)

@@ -1,0 +1,137 @@
+"""Scenes of routes: the road round a route, its lights over time, and an ego that stands at its start.
+
+Frame: as all scenarios, the town's shifted to the route's start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from perlsim.bank import STEP, HostBank
+from perlsim.bank_build import build_bank
+from perlsim.geometry.polylines import arc_lengths
+from perlsim.readers.finalize import finalize
+from perlsim.scenario import Array, Ego, Lights, Route, Scenario, Tracks
+from perlsim.vocabulary import AgentType, LightState
+from perlsim.worlds.opendrive import boxes_along
+from perlsim.worlds.routes import load
+from perlsim.worlds.towns import Town
+
+# A route ends after 4000 ticks of 0.05 s (Bench2Drive).
+MAX_STEPS = round(4000 * 0.05 / STEP)
+# Kept of a town on all sides of a route, m.
+MARGIN = 60.0
+# The box of the Leaderboard's ego in CARLA (Lincoln MKZ) as Bench2Drive's clips give it: length, width, height [m].
+EGO_SIZE = (4.902, 2.128, 1.511)
+# The chassis that PDM-Lite fitted to that car: see `perlsim.sim.vehicle`.
+EGO_WHEELBASE, EGO_REAR_AXLE = 1.3270585, 1.4178275
+
+
+@dataclass(frozen=True)
+class Case:
+    """A route to drive.
+
+    Attributes:
+        route: from its file.
+        scenario: one step: the ego stands at the start.
+        lights: int8 ``[L, MAX_STEPS + 1]``, states of the scenario's lights at every step.
+        length: m along the route, in plan.
+        junction: m along the route at which its first junction begins; None where it has none.
+    """
+
+    route: load.Route
+    scenario: Scenario
+    lights: Array
+    length: float
+    junction: float | None
+
+    @property
+    def kind(self) -> str:
+        """Type of the route's first scenario; empty without one."""
+        scenarios = self.route.definition.scenarios
+        return scenarios[0].kind if scenarios else ""
+
+
+def case_of(route: load.Route, town: Town, *, forced_green: bool = False) -> Case:
+    """The scene of a route.
+
+    Args:
+        route: led along the lanes of the town.
+        town: the whole town.
+        forced_green: whether all lights are green all the time (DOS).
+
+    Raises:
+        FormatError: where the town's map cannot be used.
+    """
+    definition, dense = route.definition, route.dense
+    small, new_idx = town.crop(boxes_along(dense.points, MARGIN))
+    steps = MAX_STEPS + 1
+    lights = small.lights_at(np.arange(steps) * STEP)
+    if forced_green:
+        lights = replace(lights, state=np.full_like(lights.state, LightState.GREEN))
+    known = np.arange(steps) == 0
+    tracks = Tracks(
+        position=np.repeat(dense.points[:1, None], steps, 1),
+        heading=np.full((1, steps), dense.heading[0]),
+        velocity=np.zeros((1, steps, 2)),
+        size=np.array([EGO_SIZE]),
+        kind=np.array([AgentType.VEHICLE], np.int8),
+        valid=known[None],
+        ids=("ego",),
+    )
+    whole = finalize(
+        Scenario(
+            scenario_id=definition.route,
+            source="route",
+            dt=STEP,
+            tracks=tracks,
+            ego=Ego(0, EGO_WHEELBASE, EGO_REAR_AXLE),
+            lights=lights,
+            road=small.map.road,
+            route=Route(dense.points, new_idx[dense.lane_idx].astype(np.int32)),
+            place=definition.town,
+            dataset="routes",
+        )
+    )
+    in_junction = np.flatnonzero(town.map.road.lanes.in_junction[dense.lane_idx])
+    return Case(
+        route,
+        whole.replace(tracks=_first_step(whole.tracks), lights=_first_lights(whole.lights)),
+        whole.lights.state,
+        float(arc_lengths(whole.route.points[:, :2].astype(np.float64))[-1]),
+        float(dense.along[in_junction[0]]) if len(in_junction) else None,
+    )
+
+
+def bank_of(cases: Sequence[Case], *, observed: bool = True) -> HostBank:
+    """One bank of all cases, whose lights go on for the whole time and whose goals are the ends of the routes.
+
+    Args:
+        cases: at least one.
+        observed: whether policies are to see observations.
+    """
+    host = build_bank(
+        [case.scenario for case in cases], observed_pieces=(64, 40) if observed else None, in_order=True
+    )
+    state = np.zeros((len(cases), MAX_STEPS + 1, host.bank.stop_lines.shape[2]), np.int8)
+    for row, case in enumerate(cases):
+        state[row, :, : len(case.lights)] = case.lights.T
+    goal = np.array([case.length for case in cases], np.float32)
+    return replace(host, bank=replace(host.bank, light_state=state, goal_arc=goal))
+
+
+def _first_step(tracks: Tracks) -> Tracks:
+    return replace(
+        tracks,
+        position=tracks.position[:, :1],
+        heading=tracks.heading[:, :1],
+        velocity=tracks.velocity[:, :1],
+        valid=tracks.valid[:, :1],
+    )
+
+
+def _first_lights(lights: Lights) -> Lights:
+    return replace(lights, state=lights.state[:, :1])
