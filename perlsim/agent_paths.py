@@ -251,12 +251,23 @@ def _desired_speed(heading: np.ndarray, track: _Driven, limit: float) -> np.ndar
     """Desired speed at each point [m/s], limited by law and by curves, which it slows down for in time."""
     desired = min(max(float(track.speed.max()), MIN_DESIRED_SPEED), limit)
     stations = np.arange(len(heading)) * AGENT_PATH_SPACING
-    padded = np.pad(heading, 2, mode="edge")
-    curvature = np.abs(padded[4:] - padded[:-4]) / (4 * AGENT_PATH_SPACING)
-    speed = np.maximum(np.sqrt(LATERAL_ACCELERATION / np.maximum(curvature, 1e-6)), _MIN_CURVE_SPEED)
+    speed = curve_speed(heading)
     # As fast as it went there itself, whatever the noise of its path says.
     logged = np.interp(stations, track.arc, track.speed, right=0.0)
     speed = np.minimum(np.maximum(speed, logged), desired)
+    return slowed_ahead(speed)
+
+
+def curve_speed(heading: np.ndarray) -> np.ndarray:
+    """Speed [m/s] at which a path bends without more than `LATERAL_ACCELERATION`, from its headings ``[P]``."""
+    padded = np.pad(heading, 2, mode="edge")
+    curvature = np.abs(padded[4:] - padded[:-4]) / (4 * AGENT_PATH_SPACING)
+    return np.maximum(np.sqrt(LATERAL_ACCELERATION / np.maximum(curvature, 1e-6)), _MIN_CURVE_SPEED)
+
+
+def slowed_ahead(speed: np.ndarray) -> np.ndarray:
+    """Speeds [m/s] along a path, lowered so that `CURVE_BRAKING` reaches each that follows, ``[P]``."""
+    speed = speed.copy()
     for i in range(len(speed) - 2, -1, -1):
         speed[i] = min(speed[i], np.sqrt(speed[i + 1] ** 2 + 2 * CURVE_BRAKING * AGENT_PATH_SPACING))
     return speed

@@ -114,9 +114,9 @@ class IdmAgents:
         """Road users of the next step."""
         rows, logged = with_ego(state), scene.agents_at(state.step + 1)
         half_length = scene.bank.boxes[scene.idx, 0]
-        desired = self.desired_speed_factor * _on_path(scene, memory.arc)[PATH_LIMIT]
-        gap, leader_speed = self._leader(scene, rows, memory.arc)
-        to_line = self._light(scene, state.step, memory, half_length)
+        desired = self.desired_speed_factor * path_points(scene, memory.arc)[PATH_LIMIT]
+        gap, leader_speed = self.leader(scene, rows, memory.arc)
+        to_line = self.to_light(scene, state.step, memory, half_length)
         braking = jnp.minimum(
             self.accelerate(memory.speed, desired, gap, leader_speed),
             self.accelerate(memory.speed, desired, to_line, jnp.zeros_like(to_line)),
@@ -125,7 +125,7 @@ class IdmAgents:
         driven = 0.5 * (memory.speed + speed) * STEP
         fresh = ~memory.entered & (logged[VALID] > 0)
         follows = scene.bank.agent_reacts[scene.idx] & memory.entered
-        agents = jnp.where(follows, _rows_on(scene, memory.arc + driven, speed, logged[VALID]), logged)
+        agents = jnp.where(follows, rows_on(scene, memory.arc + driven, speed, logged[VALID]), logged)
         memory = IdmMemory(
             jnp.where(fresh, _logged_arc(scene, state.step + 1), memory.arc + driven),
             jnp.where(fresh, _speed(logged), speed),
@@ -151,8 +151,14 @@ class IdmAgents:
         value = self.acceleration * (1.0 - free - (wanted / jnp.maximum(gap, _LEAST_GAP)) ** 2)
         return jnp.clip(value, -self.hard_deceleration, self.acceleration)
 
-    def _leader(self, scene: Scene, rows: jax.Array, arc: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Gap [m] to the first road user in each one's corridor and its speed along the path [m/s], ``[A]``."""
+    def leader(self, scene: Scene, rows: jax.Array, arc: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Gap [m] to the first road user in each one's corridor and its speed along the path [m/s], ``[A]``.
+
+        Args:
+            scene: of a bank with paths.
+            rows: ``[8, A]``, everybody, the ego included.
+            arc: m, where on its path each is.
+        """
         sizes = scene.bank.boxes[scene.idx]
         facts = jnp.concatenate([rows[:VALID], sizes[:2]])
         # Who leads is a choice, without a derivative.
@@ -197,7 +203,7 @@ class IdmAgents:
         chosen = jnp.take_along_axis(neighbours, (first % count)[None], 0)[0]
         return start + first // count, jnp.where(first < size * count, chosen, -1)
 
-    def _light(self, scene: Scene, step: jax.Array, memory: IdmMemory, half_length: jax.Array) -> jax.Array:
+    def to_light(self, scene: Scene, step: jax.Array, memory: IdmMemory, half_length: jax.Array) -> jax.Array:
         """Gap [m] to the first line at which each has to stop, ``[A]``."""
         stops = scene.bank.agent_stops[scene.idx]
         lights = scene.lights_at(step)[jnp.maximum(stops[..., 1], 0.0).astype(jnp.int32)]
@@ -236,7 +242,7 @@ def _points(scene: Scene, first: jax.Array, size: int, columns: int = 5) -> jax.
     return jax.vmap(one)(jnp.arange(first.shape[0], dtype=jnp.int32), first)
 
 
-def _on_path(scene: Scene, arc: jax.Array) -> jax.Array:
+def path_points(scene: Scene, arc: jax.Array) -> jax.Array:
     """The points of the paths at arcs [m], ``[5, A]``; beyond their ends they go on straight."""
     first = _point_at(scene, arc)
     near = _points(scene, first, 2)
@@ -244,9 +250,9 @@ def _on_path(scene: Scene, arc: jax.Array) -> jax.Array:
     return (near[:, 0] + share[:, None] * (near[:, 1] - near[:, 0])).T
 
 
-def _rows_on(scene: Scene, arc: jax.Array, speed: jax.Array, valid: jax.Array) -> jax.Array:
+def rows_on(scene: Scene, arc: jax.Array, speed: jax.Array, valid: jax.Array) -> jax.Array:
     """Rows ``[8, A]`` of road users on their paths."""
-    point = _on_path(scene, arc)
+    point = path_points(scene, arc)
     cos, sin = jnp.cos(point[PATH_HEADING]), jnp.sin(point[PATH_HEADING])
     return jnp.stack([point[PATH_X], point[PATH_Y], point[PATH_Z], cos, sin, speed * cos, speed * sin, valid])
 

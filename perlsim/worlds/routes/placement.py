@@ -141,7 +141,7 @@ class Places:
                 continue
             if rule.changes > 0 and not self.sites.graph.left[movement.exit]:
                 continue
-            others = tuple(self._others(rule.other, movement))
+            others = tuple(self.others(rule.other, movement))
             if others or rule.other is Other.NONE:
                 found.append((movement, others))
         return tuple(found)
@@ -171,7 +171,7 @@ class Places:
         beside = [*graph.left[movement.approach], *graph.right[movement.approach]]
         return [lane for lane in beside if movement.approach in (*graph.left[lane], *graph.right[lane])]
 
-    def _others(self, other: Other, ego: Movement) -> list[Movement]:
+    def others(self, other: Other, ego: Movement) -> list[Movement]:
         """Movements of the same junction that stand to the ego's as asked."""
         sites = self.sites
 

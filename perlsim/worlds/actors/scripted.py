@@ -1,0 +1,312 @@
+"""The scripted road users of many routes as one agent model: rules on arrays, on the device.
+
+Each follows its own path by arc length. Its speed is the least of what it wants (see `Actor.speeds`), what its path's
+bends allow, what the Intelligent Driver Model leaves behind whoever is on its path, and what lets it stop in
+time. None of it is learned, and nothing is read from a log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from perlsim.agent_paths import curve_speed, lines_on_path, slowed_ahead
+from perlsim.bank import (
+    AGENT_PATH_SPACING,
+    COS,
+    PATH_HEADING,
+    PATH_LIMIT,
+    PATH_Z,
+    SIN,
+    STEP,
+    VALID,
+    Scene,
+    X,
+    Y,
+    Z,
+)
+from perlsim.errors import PerlsimError
+from perlsim.geometry import polylines
+from perlsim.geometry.cells import LEVEL_HEIGHT
+from perlsim.geometry.numerics import safe_sqrt
+from perlsim.scenario import Array, Scenario
+from perlsim.sim.agents import EgoFuture
+from perlsim.sim.core import with_ego
+from perlsim.sim.idm import IdmAgents, IdmMemory, path_points, rows_on
+from perlsim.sim.types import SimState
+from perlsim.worlds.actors.script import NO_FLOW, Actor, Script
+
+# Who enters a flow looks so far back [m] and aside [m] for others on its lane.
+_BEHIND, _ASIDE = 20.0, 2.0
+_FAR = 1e4
+_LONG_AGO = 1e6
+
+
+class ScriptedMemory(NamedTuple):
+    """Of each actor ``[A]``: arc [m], speed [m/s], s since its trigger (negative before), whether it is there.
+
+    And the time [s] since the drive began.
+    """
+
+    arc: jax.Array
+    speed: jax.Array
+    since: jax.Array
+    present: jax.Array
+    time: jax.Array
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=[
+        "paths",
+        "length",
+        "stops",
+        "arc",
+        "present",
+        "trigger",
+        "speeds",
+        "until",
+        "stop",
+        "limits",
+        "heeds",
+        "obeys",
+        "flow",
+        "gap",
+        "time_headway",
+    ],
+    meta_fields=["look_ahead"],
+)
+@dataclass(frozen=True)
+class ScriptedAgents:
+    """Scripted road users of S routes in A slots, that of the ego (0) and empty ones included.
+
+    Attributes:
+        paths: ``[S, A, P, 5]`` as `ScenarioBank.agent_paths`, in the frames of the scenarios.
+        length: ``[S, A]`` m; 0 for an empty slot.
+        stops: ``[S, A, M, 2]`` as `ScenarioBank.agent_stops`.
+        arc: ``[S, A]`` m; negative waits at the source of its flow.
+        present: bool ``[S, A]``, whether each is there before its trigger.
+        trigger: ``[S, 4, A]``: arc [m], distance [m], lead [s], time [s] (`script.Trigger`).
+        speeds: ``[S, 4, A]`` m/s; until: ``[S, 2, A]`` s; stop: ``[S, A]`` m.
+        limits: ``[S, 3, A]`` m/s²: acceleration, deceleration, braking.
+        heeds, obeys: bool ``[S, A]``.
+        flow: int32 ``[S, A]``; gap: ``[S, A]`` m.
+        time_headway: s, of the IDM.
+        look_ahead: m of path on which each looks for others (static).
+    """
+
+    paths: jax.Array
+    length: jax.Array
+    stops: jax.Array
+    arc: jax.Array
+    present: jax.Array
+    trigger: jax.Array
+    speeds: jax.Array
+    until: jax.Array
+    stop: jax.Array
+    limits: jax.Array
+    heeds: jax.Array
+    obeys: jax.Array
+    flow: jax.Array
+    gap: jax.Array
+    time_headway: jax.Array | float = 1.0
+    look_ahead: float = 60.0
+    requires_paths: ClassVar[bool] = False
+    replays_log: ClassVar[bool] = False
+
+    def init(self, scene: Scene, start: jax.Array, key: jax.Array) -> ScriptedMemory:
+        """Everyone where its script begins."""
+        s = scene.idx
+        waits = self.arc[s] < 0
+        present = self.present[s] & ~waits & (self.length[s] > 0)
+        arc = jnp.maximum(self.arc[s], 0.0)
+        speed = jnp.minimum(self.speeds[s, 0], path_points(self._on(scene), arc)[PATH_LIMIT])
+        return ScriptedMemory(arc, speed, jnp.full_like(arc, -1.0), present, jnp.float32(0.0))
+
+    def act(
+        self, memory: ScriptedMemory, scene: Scene, state: SimState, ego_future: EgoFuture, key: jax.Array
+    ):
+        """Road users of the next step."""
+        s, along, rows = scene.idx, self._on(scene), with_ego(state)
+        half_length = scene.bank.boxes[s, 0]
+        since, begins = self._since(memory, s, state)
+        wanted = self._wanted(s, since)
+        # Who is absent stands, invalid, where it would enter, so that it sees who is in its way.
+        slots = jnp.arange(rows.shape[1])
+        here = rows_on(along, memory.arc, memory.speed, memory.present.astype(jnp.float32))
+        rows = jnp.where(slots == 0, rows, here)
+        acceleration, deceleration, braking = self.limits[s]
+        model = IdmAgents(
+            time_headway=self.time_headway,
+            acceleration=acceleration,
+            deceleration=deceleration,
+            hard_deceleration=braking,
+            look_ahead=self.look_ahead,
+        )
+        gap, leader_speed = model.leader(along, rows, memory.arc)
+        gap, leader_speed = jnp.where(self.heeds[s], gap, _FAR), jnp.where(self.heeds[s], leader_speed, 0.0)
+        follow = IdmMemory(memory.arc, memory.speed, memory.present)
+        line = jnp.where(self.obeys[s], IdmAgents().to_light(along, state.step, follow, half_length), _FAR)
+        limit = jnp.minimum(wanted, path_points(along, memory.arc)[PATH_LIMIT])
+        free = acceleration * (1.0 - (memory.speed / jnp.maximum(limit, 0.1)) ** 4)
+        change = jnp.where(limit > 0, jnp.clip(free, -deceleration, acceleration), -braking)
+        endless = jnp.full_like(memory.speed, jnp.inf)
+        change = jnp.minimum(change, model.accelerate(memory.speed, endless, gap, leader_speed))
+        change = jnp.minimum(change, model.accelerate(memory.speed, endless, line, jnp.zeros_like(line)))
+        speed = jnp.clip(memory.speed + change * STEP, 0.0, jnp.maximum(limit, memory.speed))
+        speed = jnp.minimum(
+            speed, safe_sqrt(2.0 * deceleration * jnp.maximum(self.stop[s] - memory.arc, 0.0))
+        )
+        arc = memory.arc + jnp.where(memory.present, 0.5 * (memory.speed + speed) * STEP, 0.0)
+
+        is_over = memory.present & (arc >= self.length[s])
+        is_waiting = ~memory.present & (self.flow[s] != NO_FLOW)
+        enters = self._enters(s, is_waiting, rows, gap)
+        appears = begins & ~memory.present & ~is_waiting
+        fresh = enters | appears
+        entry = safe_sqrt(
+            jnp.maximum(leader_speed, 0.0) ** 2 + 2.0 * deceleration * jnp.maximum(gap - 2.0, 0.0)
+        )
+        arc = jnp.where(is_over & (self.flow[s] != NO_FLOW), 0.0, arc)
+        speed = jnp.where(fresh, jnp.minimum(limit, entry), speed)
+        present = (memory.present | fresh) & ~is_over
+        speed = jnp.where(present, speed, 0.0)
+        memory = ScriptedMemory(arc, speed, since, present, memory.time + STEP)
+        return memory, rows_on(along, arc, speed, present.astype(jnp.float32))
+
+    def _on(self, scene: Scene) -> Scene:
+        """The scene with the scripts' paths for those of the bank."""
+        return Scene(replace(scene.bank, agent_paths=self.paths, agent_stops=self.stops), scene.idx)
+
+    def _since(self, memory: ScriptedMemory, s: jax.Array, state: SimState) -> tuple[jax.Array, jax.Array]:
+        """Time since the triggers [s], and who begins now."""
+        place, distance, lead, time = self.trigger[s]
+        reached = state.route_arc >= place - jnp.maximum(distance, lead * state.ego.speed)
+        begins = (memory.since < 0) & reached & (memory.time >= time)
+        later = jnp.where(memory.since >= 0, jnp.minimum(memory.since + STEP, _LONG_AGO), -1.0)
+        return jnp.where(begins, 0.0, later), begins
+
+    def _wanted(self, s: jax.Array, since: jax.Array) -> jax.Array:
+        """Speeds that they want [m/s]."""
+        passed = (since >= 0).astype(jnp.int32) + (since >= self.until[s]).sum(0)
+        return jnp.take_along_axis(self.speeds[s], passed[None], 0)[0]
+
+    def _enters(self, s: jax.Array, is_waiting: jax.Array, rows: jax.Array, gap: jax.Array) -> jax.Array:
+        """Who of those that wait enters: the first of each flow that has room before and behind it."""
+        dx, dy = rows[X] - rows[X][:, None], rows[Y] - rows[Y][:, None]
+        along = dx * rows[COS][:, None] + dy * rows[SIN][:, None]
+        across = dy * rows[COS][:, None] - dx * rows[SIN][:, None]
+        near = (along > -_BEHIND) & (along < _ASIDE) & (jnp.abs(across) < _ASIDE)
+        near &= jnp.abs(rows[Z] - rows[Z][:, None]) < LEVEL_HEIGHT
+        blocked = (near & (rows[VALID] > 0)).any(1)
+        free = is_waiting & ~blocked & (gap >= self.gap[s])
+        same = self.flow[s] == self.flow[s][:, None]
+        earlier = jnp.tril(jnp.ones(same.shape, bool), -1)
+        return free & ~(same & earlier & free).any(1)
+
+
+def stack_scripts(
+    scripts: Sequence[Script], scenarios: Sequence[Scenario], num_agents: int
+) -> ScriptedAgents:
+    """The agent model of a bank's scenarios, as numpy arrays.
+
+    Args:
+        scripts: one for each scenario.
+        scenarios: those of the bank, in its order: their origins and lights.
+        num_agents: slots of the bank; actor n has slot 1 + n.
+
+    Raises:
+        PerlsimError: for a script with more actors than there are slots.
+    """
+    tables = [
+        _tables(script, scenario, num_agents) for script, scenario in zip(scripts, scenarios, strict=True)
+    ]
+    longest = max([2] + [len(path) for table in tables for path in table.paths])
+    most = max([1] + [len(stops) for table in tables for stops in table.stops])
+    paths = np.zeros((len(tables), num_agents, longest, 5), np.float32)
+    stops = np.full((len(tables), num_agents, most, 2), -1.0, np.float32)
+    for row, table in enumerate(tables):
+        for slot, path, lines in zip(table.slots, table.paths, table.stops, strict=True):
+            more = np.arange(1, longest - len(path) + 1)[:, None]
+            step = (path[-1] - path[-2]) * (1, 1, 0, 1, 0)
+            paths[row, slot] = np.concatenate([path, path[-1] + more * step])
+            stops[row, slot, : len(lines)] = lines
+    stacked = {name: np.stack([table.columns[name] for table in tables]) for name in tables[0].columns}
+    return ScriptedAgents(paths=paths, stops=stops, **stacked)  # pyright: ignore[reportArgumentType]
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """Arrays of one script, by slot."""
+
+    slots: list[int]
+    paths: list[Array]
+    stops: list[Array]
+    columns: dict[str, Array]
+
+
+def _tables(script: Script, scenario: Scenario, num_agents: int) -> _Tables:
+    if 1 + len(script) > num_agents:
+        raise PerlsimError(
+            f"{len(script)} actors in a bank of {num_agents} slots, the ego's included",
+            field=f"scenario {scenario.scenario_id}",
+            remedy="build the bank from scenarios with a track for each actor",
+        )
+    slots = list(range(1, 1 + len(script)))
+    paths = [_path(actor, scenario.origin) for actor in script.actors]
+    stops = [lines_on_path(scenario, scenario.lights, path) for path in paths]
+
+    def column(values: Sequence, empty, dtype) -> Array:
+        shape = np.shape(empty)
+        rows = np.full((num_agents, *shape), empty, dtype)
+        for slot, value in zip(slots, values, strict=True):
+            rows[slot] = value
+        return np.moveaxis(rows, 0, -1)
+
+    actors = script.actors
+    columns = {
+        "length": column([polylines.arc_lengths(a.path)[-1] for a in actors], 0.0, np.float32),
+        "arc": column([a.arc for a in actors], 0.0, np.float32),
+        "present": column([a.present for a in actors], False, bool),
+        "trigger": column([_finite(a.trigger) for a in actors], (_FAR,) * 4, np.float32),
+        "speeds": column([a.speeds for a in actors], (0.0,) * 4, np.float32),
+        "until": column([np.minimum(a.until, 2 * _LONG_AGO) for a in actors], (_FAR,) * 2, np.float32),
+        "stop": column([min(a.stop, _LONG_AGO) for a in actors], 0.0, np.float32),
+        "limits": column(
+            [(a.acceleration, a.deceleration, a.braking) for a in actors], (1.0,) * 3, np.float32
+        ),
+        "heeds": column([a.heeds for a in actors], False, bool),
+        "obeys": column([a.obeys for a in actors], False, bool),
+        "flow": column([a.flow for a in actors], NO_FLOW, np.int32),
+        "gap": column([a.gap for a in actors], 0.0, np.float32),
+    }
+    return _Tables(slots, paths, stops, columns)
+
+
+def _finite(trigger) -> list[float]:
+    """The numbers of a trigger, without infinities."""
+    values = [getattr(trigger, field.name) for field in fields(trigger)]
+    return np.clip(values, -_LONG_AGO, _LONG_AGO).tolist()
+
+
+def _path(actor: Actor, origin: Array) -> Array:
+    """The points of a path, ``[P, 5]`` in the order ``PATH_*`` of `perlsim.bank`, with two beyond its end."""
+    line = actor.path - origin
+    arcs = polylines.arc_lengths(line)
+    ahead = line[-1] - polylines.interpolate(line, np.array([max(arcs[-1] - 0.5, 0.0)]))[0]
+    ahead = ahead / max(float(np.hypot(*ahead[:2])), 1e-6)
+    line = np.concatenate([line, line[-1:] + ahead * 3 * AGENT_PATH_SPACING])
+    line = polylines.interpolate(line, np.arange(0.0, arcs[-1] + 2 * AGENT_PATH_SPACING, AGENT_PATH_SPACING))
+    chord = np.vstack([line[1:], line[-1:]]) - np.vstack([line[:1], line[:-1]])
+    points = np.zeros((len(line), 5))
+    points[:, :2], points[:, PATH_Z] = line[:, :2], line[:, 2]
+    points[:, PATH_HEADING] = heading = np.unwrap(np.arctan2(chord[:, 1], chord[:, 0]))
+    points[:, PATH_LIMIT] = slowed_ahead(curve_speed(heading)) if actor.heeds else np.inf
+    points[:, PATH_LIMIT] = np.minimum(points[:, PATH_LIMIT], 100.0)
+    return points

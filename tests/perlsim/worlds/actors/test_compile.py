@@ -1,0 +1,116 @@
+"""Scenario types on the towns: each shows its point to an ego that drives straight on at one speed."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from ghost import drive
+
+from perlsim.errors import PerlsimError
+from perlsim.worlds import opendrive
+from perlsim.worlds.actors.compile import MAKERS, compile_scenario
+from perlsim.worlds.routes import leaderboard2
+from perlsim.worlds.routes.catalogue import SCENARIO_TYPES
+from perlsim.worlds.routes.dense import densify
+from perlsim.worlds.routes.graph import TownGraph
+from perlsim.worlds.routes.load import Route
+from perlsim.worlds.routes.placement import Places
+from perlsim.worlds.routes.sites import Sites
+from perlsim.worlds.routes.stations import read_stations
+
+SPEEDS = (6.0, 8.0, 11.0)
+# Routes of small towns, and how many of three speeds meet somebody at least. Flows have gaps: of four seeds.
+CASES = {
+    "24240": ("Accident", 3),
+    "25857": ("AccidentTwoWays", 3),
+    "24367": ("ConstructionObstacle", 3),
+    "25381": ("HazardAtSideLane", 3),
+    "25955": ("HazardAtSideLaneTwoWays", 3),
+    "24757": ("ParkedObstacle", 3),
+    "26456": ("HardBreakRoute", 3),
+    "25358": ("StaticCutIn", 2),
+    "24759": ("ParkingCutIn", 3),
+    "24206": ("ParkingCrossingPedestrian", 3),
+    "27515": ("PedestrianCrossing", 3),
+    "26944": ("OppositeVehicleRunningRedLight", 3),
+    "27494": ("BlockedIntersection", 3),
+    "26966": ("SignalizedJunctionRightTurn", 4),
+    "27506": ("EnterActorFlow", 1),
+    "28099": ("SignalizedJunctionLeftTurnEnterFlow", 4),
+}
+SLOW = np.repeat([4.0, 0.0], [25, 275])
+
+
+@pytest.fixture(scope="module")
+def places_of(real_data):
+    @cache
+    def places(town: str) -> Places:
+        path = real_data / "maps" / "carla" / f"{town}.xodr.gz"
+        read = opendrive.read(path, with_edges=False)
+        return Places(Sites(read, TownGraph(read.road.lanes, read_stations(path, read.road.lanes))))
+
+    return places
+
+
+@pytest.fixture(scope="module")
+def definitions(real_data):
+    path = real_data / "benchmarks" / "bench2drive" / "bench2drive220_dev.xml"
+    return {definition.route: definition for definition in leaderboard2.read(path)}
+
+
+def _script(definition, places, seed=0):
+    dense = densify(definition, places.sites.graph)
+    (scenario,) = definition.scenarios
+    trigger = dense.position_of(scenario.trigger)
+    route = Route(definition, dense, np.array([trigger]))
+    return compile_scenario(scenario, route, trigger, places, seed), dense
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_an_ego_that_does_not_react_meets_somebody(name, definitions, places_of):
+    kind, least = CASES[name]
+    definition = definitions[name]
+    assert definition.scenarios[0].kind == kind
+    places, is_flow = places_of(definition.town), "Flow" in kind or "Turn" in kind
+    drives = []
+    for seed in range(4 if is_flow else 1):
+        script, dense = _script(definition, places, seed)
+        drives += [drive(script, dense.points, speed, 300, origin=dense.points[0]) for speed in SPEEDS]
+    assert sum(len(drove.touches_ego) > 0 for drove in drives) >= least
+    assert all(drove.touch_each_other == [] for drove in drives)
+    slow = drive(script, dense.points, SLOW, 300, origin=dense.points[0])
+    assert not len(slow.touches_ego) and slow.touch_each_other == []
+
+
+def test_a_parked_vehicle_stands_where_the_file_says(definitions, places_of):
+    definition = definitions["24757"]
+    script, dense = _script(definition, places_of(definition.town))
+    scenario = definition.scenarios[0]
+    distance = scenario.parameters.values["distance"]
+    at = np.interp(dense.position_of(scenario.trigger) + distance, dense.along, np.arange(len(dense.along)))
+    away = script.pose[0, :3] - dense.points[round(at)]
+    assert 0.8 < np.hypot(*away[:2]) < 2.0
+    assert script.is_there[0] and np.cos(script.pose[0, 3] - dense.heading[round(at)]) > 0.99
+
+
+def test_the_same_seed_gives_the_same_script_and_another_one_another(definitions, places_of):
+    definition = definitions["25857"]
+    places = places_of(definition.town)
+    one, again, other = (_script(definition, places, seed)[0].pose for seed in (3, 3, 4))
+    np.testing.assert_array_equal(one, again)
+    assert one.shape != other.shape or not np.allclose(one, other)
+
+
+def test_types_that_are_not_staged_are_refused_by_name(definitions, places_of):
+    assert set(SCENARIO_TYPES) - set(MAKERS) == {
+        "ControlLoss",
+        "ParkingExit",
+        "DOS_01",
+        "DOS_02",
+        "DOS_03",
+        "DOS_04",
+    }
+    definition = definitions["24340"]
+    with pytest.raises(PerlsimError, match="ControlLoss cannot be staged"):
+        _script(definition, places_of(definition.town))
