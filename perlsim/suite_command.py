@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
     from perlsim.cli import Eval as Arguments
     from perlsim.score_command import Report
+    from perlsim.worlds.actors import Script
+    from perlsim.worlds.routes.load import Route
+    from perlsim.worlds.routes.placement import Places
     from perlsim.worlds.suite.drive import Drives
     from perlsim.worlds.suite.scene import Case
 
 # Suites, and whether all lights are forced green in them (DOS).
 SUITES = {"bench2drive-vector": False, "dos-vector": True}
 _PIPE_WIDTH = 120
-_WITHOUT_SCENARIO = "driven without its scenario: no other road users"
 
 
 def run(args: Arguments, names: Sequence[str]) -> int:
@@ -50,7 +52,7 @@ def run(args: Arguments, names: Sequence[str]) -> int:
     from perlsim.output import plain, write_json
     from perlsim.policies import policy_of
     from perlsim.score_report import print_report, to_json
-    from perlsim.sim.agents import agents_of
+    from perlsim.worlds.actors.scripted import stack_scripts
     from perlsim.worlds.suite.drive import Examination
     from perlsim.worlds.suite.scene import bank_of
 
@@ -61,39 +63,37 @@ def run(args: Arguments, names: Sequence[str]) -> int:
         raise PerlsimError("a suite needs routes and maps", remedy="name --routes FILE and --maps FOLDER")
     console = Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
     policies = {name: policy_of(name) for name in names}
-    cases = _cases(args.routes, args.maps, args.lights, SUITES[suite])
+    cases = _cases(args.routes, args.maps, args.lights, SUITES[suite], args.seed)
     plain(console, f"{suite}: {len(cases)} routes; this is no result in CARLA")
-    for note, count in Counter(note for case in cases for note in notes_of(case)).items():
-        plain(console, f"{count} routes {note}")
+    for note, count in Counter(note for case in cases for note in case.notes).most_common():
+        plain(console, f"{count} without their scenario: {note}")
     host = bank_of(cases, observed=not all(policy.privileged for policy in policies.values()))
+    agents = stack_scripts(
+        [case.script for case in cases], [case.scenario for case in cases], host.info.num_agents
+    )
     content: dict[str, Any] = {"suite": suite, "policies": {}}
     with TemporaryDirectory() as spare:
         folder = Path(spare) if args.out is None else args.out
         for name, policy in policies.items():
             begun = time.perf_counter()
-            drives = Examination(policy, agents_of("constant_velocity"), args.replan_every)(
-                cases, host, args.seed
-            )
+            drives = Examination(policy, agents, args.replan_every)(cases, host, args.seed)
             plain(console, f"{name}: driven in {time.perf_counter() - begun:.1f} s, compilation included")
             report = _written(folder, name, suite, cases, drives)
             print_report(report, console)
             _print_failures(cases, drives, console)
             content["policies"][name] = {
                 **to_json(report),
-                "notes": {case.route.definition.route: notes_of(case) for case in cases},
+                "notes": {case.route.definition.route: list(case.notes) for case in cases},
             }
     write_json(args.json, content)
     return 0
 
 
-def notes_of(case: Case) -> list[str]:
-    """What of a route is left out."""
-    return [_WITHOUT_SCENARIO] if case.kind else []
-
-
-def _cases(routes: Path, maps: Path, lights: Path | None, forced_green: bool) -> list[Case]:
+def _cases(routes: Path, maps: Path, lights: Path | None, forced_green: bool, seed: int) -> list[Case]:
     from perlsim.worlds.routes import load
     from perlsim.worlds.routes.graph import TownGraph
+    from perlsim.worlds.routes.placement import Places
+    from perlsim.worlds.routes.sites import Sites
     from perlsim.worlds.routes.stations import read_stations
     from perlsim.worlds.suite.scene import case_of
     from perlsim.worlds.towns import Town, load_town, town_at
@@ -107,10 +107,30 @@ def _cases(routes: Path, maps: Path, lights: Path | None, forced_green: bool) ->
         lanes = town(name).map.road.lanes
         return TownGraph(lanes, read_stations(town_at(maps, name), lanes))
 
-    return [
-        case_of(route, town(route.definition.town), forced_green=forced_green)
-        for route in load.load(routes, graph)
-    ]
+    @cache
+    def places(name: str) -> Places:
+        return Places(Sites(town(name).map, graph(name)))
+
+    cases = []
+    for route in load.load(routes, graph):
+        name = route.definition.town
+        script, notes = _script(route, places(name), seed)
+        cases.append(case_of(route, town(name), script, notes=notes, forced_green=forced_green))
+    return cases
+
+
+def _script(route: Route, places: Places, seed: int) -> tuple[Script, list[str]]:
+    """The road users of a route's scenarios, and what cannot be staged."""
+    from perlsim.worlds.actors import join_scripts
+    from perlsim.worlds.actors.compile import compile_scenario
+
+    scripts, notes = [], []
+    for scenario, trigger in zip(route.definition.scenarios, route.triggers, strict=True):
+        try:
+            scripts.append(compile_scenario(scenario, route, float(trigger), places, seed))
+        except PerlsimError as error:
+            notes.append(error.message)
+    return join_scripts(scripts), notes
 
 
 def _written(folder: Path, name: str, suite: str, cases: list[Case], drives: Drives) -> Report:
@@ -124,7 +144,7 @@ def _written(folder: Path, name: str, suite: str, cases: list[Case], drives: Dri
     from perlsim.worlds.suite.records import record_of, result_file, save_name, write_motion
 
     key = file_name_of(name)
-    records = [record_of(case, drives, idx, suite, notes_of(case)) for idx, case in enumerate(cases)]
+    records = [record_of(case, drives, idx, suite, list(case.notes)) for idx, case in enumerate(cases)]
     path = folder / key / f"{suite}.json"
     write_file(path, as_json(result_file(records, suite, name)))
     by_route = {}
@@ -162,10 +182,11 @@ def _print_failures(cases: list[Case], drives: Drives, console: Console) -> None
         if status == Status.COMPLETED and not first:
             continue
         what = [f"{name} at {at:.1f} s" for name, at in sorted(first.items(), key=lambda item: item[1])]
-        end = "" if status == Status.COMPLETED else f"; {status.name} at {steps * STEP:.1f} s"
+        if status != Status.COMPLETED:
+            what.append(f"{status.name} at {steps * STEP:.1f} s")
         share = min(float(drives.judged.best_arc[idx]) / case.length, 1.0)
         percent = 100 if status == Status.COMPLETED else math.floor(100 * share)
         plain(
             console,
-            f"  route {case.route.definition.route} {case.kind}: {', '.join(what)}{end} ({percent} %)",
+            f"  route {case.route.definition.route} {case.kind}: {', '.join(what)} ({percent} %)",
         )

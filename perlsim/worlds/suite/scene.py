@@ -6,16 +6,17 @@ Frame: as all scenarios, the town's shifted to the route's start.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from perlsim.bank import STEP, HostBank
 from perlsim.bank_build import build_bank
-from perlsim.geometry.polylines import arc_lengths
+from perlsim.geometry.polylines import arc_lengths, wrap
 from perlsim.readers.finalize import finalize
 from perlsim.scenario import Array, Ego, Lights, Route, Scenario, Tracks
 from perlsim.vocabulary import AgentType, LightState
+from perlsim.worlds.actors import Script
 from perlsim.worlds.opendrive import boxes_along
 from perlsim.worlds.routes import load
 from perlsim.worlds.towns import Town
@@ -40,6 +41,8 @@ class Case:
         lights: int8 ``[L, MAX_STEPS + 1]``, states of the scenario's lights at every step.
         length: m along the route, in plan.
         junction: m along the route at which its first junction begins; None where it has none.
+        script: its road users, in the order of the scenario's tracks after the ego.
+        notes: what of the route is left out, in plain sentences.
     """
 
     route: load.Route
@@ -47,6 +50,8 @@ class Case:
     lights: Array
     length: float
     junction: float | None
+    script: Script = field(default_factory=Script)
+    notes: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -55,12 +60,21 @@ class Case:
         return scenarios[0].kind if scenarios else ""
 
 
-def case_of(route: load.Route, town: Town, *, forced_green: bool = False) -> Case:
+def case_of(
+    route: load.Route,
+    town: Town,
+    script: Script | None = None,
+    *,
+    notes: Sequence[str] = (),
+    forced_green: bool = False,
+) -> Case:
     """The scene of a route.
 
     Args:
         route: led along the lanes of the town.
         town: the whole town.
+        script: its road users; nobody by default.
+        notes: see `Case.notes`.
         forced_green: whether all lights are green all the time (DOS).
 
     Raises:
@@ -97,12 +111,16 @@ def case_of(route: load.Route, town: Town, *, forced_green: bool = False) -> Cas
         )
     )
     in_junction = np.flatnonzero(town.map.road.lanes.in_junction[dense.lane_idx])
+    script = script or Script()
+    tracks = _with_actors(_first_step(whole.tracks), script, whole.origin)
     return Case(
         route,
-        whole.replace(tracks=_first_step(whole.tracks), lights=_first_lights(whole.lights)),
+        whole.replace(tracks=tracks, lights=_first_lights(whole.lights)),
         whole.lights.state,
         float(arc_lengths(whole.route.points[:, :2].astype(np.float64))[-1]),
         float(dense.along[in_junction[0]]) if len(in_junction) else None,
+        script,
+        tuple(notes),
     )
 
 
@@ -130,6 +148,23 @@ def _first_step(tracks: Tracks) -> Tracks:
         heading=tracks.heading[:, :1],
         velocity=tracks.velocity[:, :1],
         valid=tracks.valid[:, :1],
+    )
+
+
+def _with_actors(tracks: Tracks, script: Script, origin: Array) -> Tracks:
+    """The tracks of one step with the road users of a script after them, where they begin."""
+    if not len(script):
+        return tracks
+    pose, there = script.pose, script.is_there[:, None]
+    place = np.where(there[..., None], (pose[:, :3] - origin)[:, None], 0.0)
+    return Tracks(
+        np.concatenate([tracks.position, place.astype(np.float32)]),
+        np.concatenate([tracks.heading, np.where(there, wrap(pose[:, 3:]), 0.0).astype(np.float32)]),
+        np.concatenate([tracks.velocity, np.zeros((len(script), 1, 2), np.float32)]),
+        np.concatenate([tracks.size, script.size.astype(np.float32)]),
+        np.concatenate([tracks.kind, script.kind]),
+        np.concatenate([tracks.valid, there]),
+        (*tracks.ids, *(f"{AgentType(kind).name.lower()}.{n + 1}" for n, kind in enumerate(script.kind))),
     )
 
 

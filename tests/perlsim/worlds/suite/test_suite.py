@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perlsim.bank import Scene
+from perlsim.bank import VALID, Scene, X
 from perlsim.cli import main
 from perlsim.errors import PerlsimError
 from perlsim.metrics.bench2drive import read_results
@@ -19,6 +19,9 @@ from perlsim.policies import policy_of
 from perlsim.sim.agents import agents_of
 from perlsim.sim.types import Plan
 from perlsim.vocabulary import AgentType, LightState
+from perlsim.worlds.actors import Script
+from perlsim.worlds.actors.script import standing
+from perlsim.worlds.actors.scripted import stack_scripts
 from perlsim.worlds.routes import load
 from perlsim.worlds.routes.graph import TownGraph
 from perlsim.worlds.suite.criteria import CHECKPOINTS, Infraction, Status
@@ -138,7 +141,7 @@ def test_the_command_writes_result_files_that_score_reads(files, tmp_path):
     content = json.loads((run / "idm_route" / "bench2drive-vector.json").read_text())
     records = content["_checkpoint"]["records"]
     assert [record["status"] for record in records] == ["Perfect", "Perfect"]
-    assert "without its scenario" in records[0]["notes"][0] and records[1]["notes"] == []
+    assert "ControlLoss cannot be staged" in records[0]["notes"][0] and records[1]["notes"] == []
     assert {record["suite"] for record in records} == {content["suite"]} == {"bench2drive-vector"}
 
 
@@ -238,6 +241,25 @@ def test_results_do_not_depend_on_the_batch(tmp_path):
     together = driven([case, with_road_user(case, 40.0, AgentType.STATIC), case], policy_of("idm_route"))
     np.testing.assert_allclose(together.ego[0], alone.ego[0], atol=1e-3)
     assert together.judged.status.tolist() == [Status.COMPLETED, Status.BLOCKED, Status.COMPLETED]
+
+
+def test_the_road_users_of_a_script_keep_their_order_and_are_where_they_begin(tmp_path):
+    (tmp_path / "Small.xodr").write_text(TOWN % "")
+    (tmp_path / "routes.xml").write_text(f"<routes>{ROUTE.format(1, 110, '')}</routes>")
+    town = load_town(tmp_path / "Small.xodr", cache=tmp_path / "cache")
+    (route,) = load.load(tmp_path / "routes.xml", lambda _: TownGraph(town.map.road.lanes))
+    far, near = (
+        standing(AgentType.STATIC, (1.0, 1.0, 1.0), np.array([x, -1.75, 0.0, 0.0])) for x in (80.0, 50.0)
+    )
+    case = case_of(route, town, Script((far, near)))
+    host = bank_of([case] * 3, observed=False)
+    rows = host.bank.tracks[0, 0]
+    np.testing.assert_allclose(rows[X, 1:3], [70.0, 40.0], atol=0.1)
+    assert rows[VALID, :3].all() and not rows[VALID, 3:].any()
+    agents = stack_scripts([case.script] * 3, [case.scenario] * 3, host.info.num_agents)
+    drives = Examination(policy_of("idm_route"), agents)([case] * 3, host)
+    assert drives.judged.status[0] == Status.BLOCKED
+    assert 25.0 < drives.judged.best_arc[0] < 38.0
 
 
 def test_speeds_are_compared_where_there_was_traffic():
