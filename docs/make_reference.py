@@ -9,7 +9,17 @@ import sys
 from pathlib import Path
 
 OUT = Path(__file__).parent / "command_line.md"
-COMMANDS = ("import", "generate", "info", "rollout")
+COMMANDS = (
+    "import",
+    "generate",
+    "info",
+    "rollout",
+    "eval",
+    "perturb",
+    "view",
+    "score",
+    *(f"maps {part}" for part in ("list", "check", "cache", "draw", "get")),
+)
 _HEAD = """# Command line
 
 Written by `python docs/make_reference.py` from `perlsim COMMAND --help`; a test keeps the two in step.
@@ -25,7 +35,7 @@ def render() -> str:
 def _help_of(command: str) -> str:
     # Wide and without colours, so that only the texts' own line breaks remain.
     environment = {**os.environ, "COLUMNS": "1000", "NO_COLOR": "1"}
-    command_line = [sys.executable, "-m", "perlsim.cli", command, "--help"]
+    command_line = [sys.executable, "-m", "perlsim.cli", *command.split(), "--help"]
     return subprocess.run(command_line, env=environment, capture_output=True, text=True, check=True).stdout
 
 
