@@ -53,7 +53,15 @@ def test_the_commands_of_the_readme_do_what_it_says(tmp_path):
     (tmp_path / "logs" / "scene.json").write_text(json.dumps(files.gpudrive_document()))
     lines = [line.partition("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
     commands = [line for line in lines if line.startswith("perlsim ")]
-    assert {line.split()[1] for line in commands} == {"import", "info", "generate", "rollout", "eval", "view", "score"}
+    assert {line.split()[1] for line in commands} == {
+        "import",
+        "info",
+        "generate",
+        "rollout",
+        "eval",
+        "view",
+        "score",
+    }
     scores = module_at(ROOT / "tests" / "perlsim" / "test_score_command.py")
     scores.result(tmp_path / "results" / "route.json", "1")
     for line in commands:
