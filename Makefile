@@ -11,6 +11,8 @@ LOGS ?=
 MAPS ?=
 STORE ?= $(if $(LOGS),stores/logs,stores/synthetic)
 EPISODES ?= 4096
+# Test processes: each compiles programs of its own, so more of them need more memory (about 3 GiB each).
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
@@ -35,7 +37,7 @@ else
 endif
 
 test: lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
