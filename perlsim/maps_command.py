@@ -10,6 +10,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg, subcommand
 
 from perlsim.errors import PerlsimError
+from perlsim.output import write_file, write_json
 
 _Place = Positional[Annotated[tuple[Path, ...], arg(metavar="PATH ...")]]
 _Json = Annotated[Path | None, arg(metavar="FILE")]
@@ -67,7 +68,7 @@ class CheckTowns:
             for problem, count in Counter(found["problems"]).items():
                 print(f"  {problem}" + (f" ({count} times)" if count > 1 else ""))
         if self.json is not None:
-            _write(self.json, _dumps(findings))
+            write_json(self.json, findings)
         return 1 if failed else 0
 
 
@@ -133,7 +134,7 @@ class DrawTown:
             if not len(town.map.road.lanes):
                 raise PerlsimError("no lanes in this part of the town", file=path, field="--box")
         text = draw_town(town.map)
-        _write(self.out, text.encode())
+        write_file(self.out, text)
         print(f"{self.out}: {len(town.map.road.lanes)} lanes, {len(text) / 1e6:.1f} MB")
         return 0
 
@@ -193,17 +194,3 @@ def _towns(paths: tuple[Path, ...]) -> list[Path]:
     if not found:
         raise PerlsimError("no OpenDRIVE files (.xodr, .xodr.gz)", file=paths[0] if paths else default_maps())
     return found
-
-
-def _dumps(content: object) -> bytes:
-    import orjson
-
-    return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    except OSError as error:
-        raise PerlsimError(f"cannot be written: {error.strerror}", file=path) from error

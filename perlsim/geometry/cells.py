@@ -131,6 +131,26 @@ def sort_key(value: jax.Array, low_bits: jax.Array | int, num_bits: int) -> jax.
 
 # Larger than the key of any distance.
 NO_KEY = 0x7F000000
+# Bits that hold a segment's rank in its cell: the capacity of cells is at most 64.
+_RANK_BITS = 6
+
+
+def nearest_height(
+    table: CellTable, cell: Cell, squared: jax.Array, seen: jax.Array, otherwise: jax.Array
+) -> jax.Array:
+    """Height [m] of the nearest of a cell's segments that count, or another where there is none.
+
+    Args:
+        table, cell: of the segments.
+        squared: their squared distances [m²], as `nearest_on_segment` gives them.
+        seen: bool of the same shape, which of them count.
+        otherwise: m.
+    """
+    rank = jnp.arange(table.capacity, dtype=jnp.int32).reshape(seen.shape)
+    nearest = jnp.where(seen, sort_key(squared, rank, _RANK_BITS), NO_KEY).min()
+    rank = nearest & ((1 << _RANK_BITS) - 1)
+    height = table.segments[cell.first + rank // BLOCK, HEIGHT, rank % BLOCK]
+    return jnp.where(nearest < NO_KEY, height, otherwise)
 
 
 def signed_edge_distance(

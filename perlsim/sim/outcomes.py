@@ -32,19 +32,17 @@ from perlsim.bank import (
 )
 from perlsim.geometry.boxes import Box, box_gap, corners, segment_touches_box
 from perlsim.geometry.cells import (
-    BLOCK,
     DIR_X,
     DIR_Y,
     HEIGHT,
     LEVEL_HEIGHT,
-    NO_KEY,
     OUTSIDE_GRID,
     OVERFLOW,
     lookup,
+    nearest_height,
     nearest_on_segment,
     segments_of_cell,
     signed_edge_distance,
-    sort_key,
 )
 from perlsim.geometry.numerics import to_frame
 from perlsim.sim.kernels import apart
@@ -59,8 +57,6 @@ _BEHIND_COS = -0.8660254
 STOP_DISTANCE = 5.0
 
 _BROKEN = (1 << MarkingType.BROKEN) | (1 << MarkingType.DOUBLE_BROKEN)
-# Bits that hold a segment's rank in its cell: the capacity of cells is at most 64.
-_RANK_BITS = 6
 
 
 class Road(NamedTuple):
@@ -144,11 +140,7 @@ def _lane_direction(scene: Scene, pose: Pose) -> tuple[jax.Array, jax.Array, jax
     along = (within & ((ahead > 0) | in_junction)).any()
     # Opposed by more than 120°.
     against = (within & (ahead < -0.5)).any()
-    rank = jnp.arange(table.capacity, dtype=jnp.int32).reshape(own.shape)
-    nearest = jnp.where(seen, sort_key(squared, rank, _RANK_BITS), NO_KEY).min()
-    rank = nearest & ((1 << _RANK_BITS) - 1)
-    z = table.segments[cell.first + rank // BLOCK, HEIGHT, rank % BLOCK]
-    return along, against, jnp.where(nearest < NO_KEY, z, pose.z)
+    return along, against, nearest_height(table, cell, squared, seen, pose.z)
 
 
 class Contact(NamedTuple):

@@ -25,17 +25,15 @@ from perlsim.bank import (
 )
 from perlsim.geometry.boxes import Box, corners
 from perlsim.geometry.cells import (
-    BLOCK,
     DIR_X,
     DIR_Y,
     HEIGHT,
     LEVEL_HEIGHT,
-    NO_KEY,
     lookup,
+    nearest_height,
     nearest_on_segment,
     segments_of_cell,
     signed_edge_distance,
-    sort_key,
 )
 from perlsim.geometry.numerics import to_frame
 from perlsim.metrics.pdm.types import Driven
@@ -44,8 +42,6 @@ from perlsim.vocabulary import LightState
 
 # Steps between the places where the height of the road is looked up.
 _HEIGHT_EVERY = 10
-# Bits of a segment's rank in its cell, as in `perlsim.sim.outcomes`.
-_RANK_BITS = 6
 # NAVSIM's limits: progress against the traffic [m] in its window of steps; distance from the centre line [m], steps.
 ONCOMING_WINDOW, ONCOMING_HALF, ONCOMING_FAIL = 11, 2.0, 6.0
 LANE_KEEPING_LIMIT, LANE_KEEPING_STEPS = 0.5, 20
@@ -99,11 +95,7 @@ def _nearest_height(scene: Scene, x: jax.Array, y: jax.Array, z: jax.Array) -> j
     columns, own = segments_of_cell(table, cell)
     squared, _ = nearest_on_segment(x, y, columns)
     seen = own & (jnp.abs(columns[HEIGHT] - z) < LEVEL_HEIGHT)
-    rank = jnp.arange(table.capacity, dtype=jnp.int32).reshape(own.shape)
-    nearest = jnp.where(seen, sort_key(squared, rank, _RANK_BITS), NO_KEY).min()
-    rank = nearest & ((1 << _RANK_BITS) - 1)
-    found = table.segments[cell.first + rank // BLOCK, HEIGHT, rank % BLOCK]
-    return jnp.where(nearest < NO_KEY, found, z)
+    return nearest_height(table, cell, squared, seen, z)
 
 
 def leaves_road(scene: Scene, box: Box, z: jax.Array) -> jax.Array:
