@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from perlsim import backend
 from perlsim.bank import COS, SIN, STEP, VALID, VX, VY, ScenarioBank, Scene, X, Z
 from perlsim.bank_build import agent_order
 from perlsim.errors import PerlsimError
@@ -258,7 +259,7 @@ class OverEpisodes:
         self.devices, self.chunk = list(devices or jax.devices()), chunk
         self.mesh = Mesh(np.array(self.devices), (_AXIS,), axis_types=(AxisType.Auto,))
         on_cpu = self.devices[0].platform == "cpu"
-        options = {"xla_cpu_multi_thread_eigen": False} if on_cpu else None
+        options = backend.compiler_options(self.devices[0].platform)
         self._run = jax.jit(partial(_sharded, one, self.mesh, in_turn and on_cpu), compiler_options=options)
 
     def put(self, bank: ScenarioBank) -> ScenarioBank:

@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from perlsim import backend
 from perlsim.bank import HostBank, ScenarioBank, Scene
 from perlsim.errors import PerlsimError
 from perlsim.policies import PrivilegedView
@@ -273,8 +274,7 @@ class Rollout:
         self.config = config
         self.devices = list(devices or jax.devices())
         self.mesh = Mesh(np.array(self.devices), (_AXIS,), axis_types=(AxisType.Auto,))
-        # Episodes are spread over devices: threads inside an operation would only wait for each other.
-        options = {"xla_cpu_multi_thread_eigen": False} if self.devices[0].platform == "cpu" else None
+        options = backend.compiler_options(self.devices[0].platform)
         self._run = jax.jit(partial(_sharded, config, self.mesh), compiler_options=options)
         self.agents, self.policy = agents, policy
 

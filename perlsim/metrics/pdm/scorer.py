@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from perlsim import backend
 from perlsim.bank import COS, SIN, VALID, ScenarioBank, Scene, X, Y
 from perlsim.errors import PerlsimError
 from perlsim.metrics.pdm.score import score_candidates
@@ -61,8 +62,7 @@ class PdmScorer:
         self.chunk = chunk
         self.devices = list(devices or jax.devices())
         self.mesh = Mesh(np.array(self.devices), (_AXIS,), axis_types=(AxisType.Auto,))
-        # Scenes are spread over devices: threads inside an operation would only wait for each other.
-        options = {"xla_cpu_multi_thread_eigen": False} if self.devices[0].platform == "cpu" else None
+        options = backend.compiler_options(self.devices[0].platform)
         self._run = jax.jit(
             partial(_sharded, self.config, self.mesh), static_argnums=0, compiler_options=options
         )
