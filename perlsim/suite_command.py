@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 
     from perlsim.cli import Eval as Arguments
     from perlsim.score_command import Report
-    from perlsim.worlds.actors import Script
-    from perlsim.worlds.routes.load import Route
-    from perlsim.worlds.routes.placement import Places
     from perlsim.worlds.suite.drive import Drives
     from perlsim.worlds.suite.scene import Case
 
@@ -53,6 +49,8 @@ def run(args: Arguments, names: Sequence[str]) -> int:
     from perlsim.policies import policy_of
     from perlsim.score_report import print_report, to_json
     from perlsim.worlds.actors.scripted import stack_scripts
+    from perlsim.worlds.routes import load
+    from perlsim.worlds.suite.cases import Worlds, cases_of
     from perlsim.worlds.suite.drive import Examination
     from perlsim.worlds.suite.scene import bank_of
 
@@ -63,7 +61,9 @@ def run(args: Arguments, names: Sequence[str]) -> int:
         raise PerlsimError("a suite needs routes and maps", remedy="name --routes FILE and --maps FOLDER")
     console = Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
     policies = {name: policy_of(name) for name in names}
-    cases = _cases(args.routes, args.maps, args.lights, SUITES[suite], args.seed)
+    worlds = Worlds(args.maps, args.lights)
+    routes = load.load(args.routes, worlds.graph)
+    cases = cases_of(routes, worlds, forced_green=SUITES[suite], seed=args.seed)
     plain(console, f"{suite}: {len(cases)} routes; this is no result in CARLA")
     for note, count in Counter(note for case in cases for note in case.notes).most_common():
         plain(console, f"{count} without their scenario: {note}")
@@ -87,50 +87,6 @@ def run(args: Arguments, names: Sequence[str]) -> int:
             }
     write_json(args.json, content)
     return 0
-
-
-def _cases(routes: Path, maps: Path, lights: Path | None, forced_green: bool, seed: int) -> list[Case]:
-    from perlsim.worlds.routes import load
-    from perlsim.worlds.routes.graph import TownGraph
-    from perlsim.worlds.routes.placement import Places
-    from perlsim.worlds.routes.sites import Sites
-    from perlsim.worlds.routes.stations import read_stations
-    from perlsim.worlds.suite.scene import case_of
-    from perlsim.worlds.towns import Town, load_town, town_at
-
-    @cache
-    def town(name: str) -> Town:
-        return load_town(town_at(maps, name), lights=lights)
-
-    @cache
-    def graph(name: str) -> TownGraph:
-        lanes = town(name).map.road.lanes
-        return TownGraph(lanes, read_stations(town_at(maps, name), lanes))
-
-    @cache
-    def places(name: str) -> Places:
-        return Places(Sites(town(name).map, graph(name)))
-
-    cases = []
-    for route in load.load(routes, graph):
-        name = route.definition.town
-        script, notes = _script(route, places(name), seed)
-        cases.append(case_of(route, town(name), script, notes=notes, forced_green=forced_green))
-    return cases
-
-
-def _script(route: Route, places: Places, seed: int) -> tuple[Script, list[str]]:
-    """The road users of a route's scenarios, and what cannot be staged."""
-    from perlsim.worlds.actors import join_scripts
-    from perlsim.worlds.actors.compile import compile_scenario
-
-    scripts, notes = [], []
-    for scenario, trigger in zip(route.definition.scenarios, route.triggers, strict=True):
-        try:
-            scripts.append(compile_scenario(scenario, route, float(trigger), places, seed))
-        except PerlsimError as error:
-            notes.append(error.message)
-    return join_scripts(scripts), notes
 
 
 def _written(folder: Path, name: str, suite: str, cases: list[Case], drives: Drives) -> Report:

@@ -1,0 +1,77 @@
+"""From route files or route definitions, and a folder of maps, to the cases that are driven."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from perlsim.errors import PerlsimError
+from perlsim.worlds.actors import Script, join_scripts
+from perlsim.worlds.actors.compile import compile_scenario
+from perlsim.worlds.routes.graph import TownGraph
+from perlsim.worlds.routes.load import Route
+from perlsim.worlds.routes.placement import Places
+from perlsim.worlds.routes.sites import Sites
+from perlsim.worlds.routes.stations import read_stations
+from perlsim.worlds.suite.scene import Case, case_of
+from perlsim.worlds.towns import Town, load_town, town_at
+
+
+class Worlds:
+    """The towns of a folder, each read when it is first asked for.
+
+    Args:
+        maps: folder with OpenDRIVE towns, or a CARLA installation.
+        lights: folder with light programmes; CARLA's default programmes without.
+    """
+
+    def __init__(self, maps: Path, lights: Path | None = None):
+        self.maps, self.lights = maps, lights
+        self.town, self.graph, self.places = (cache(of) for of in (self._town, self._graph, self._places))
+
+    def _town(self, name: str) -> Town:
+        """A town with its lights."""
+        return load_town(town_at(self.maps, name), lights=self.lights)
+
+    def _graph(self, name: str) -> TownGraph:
+        """The lanes of a town, along which routes lead."""
+        lanes = self.town(name).map.road.lanes
+        return TownGraph(lanes, read_stations(town_at(self.maps, name), lanes))
+
+    def _places(self, name: str) -> Places:
+        """The places of a town, at which scenarios are staged."""
+        return Places(Sites(self.town(name).map, self.graph(name)))
+
+
+def cases_of(
+    routes: Iterable[Route], worlds: Worlds, *, forced_green: bool = False, seed: int = 0
+) -> list[Case]:
+    """The cases of routes, with the road users of their scenarios; what cannot be staged is in `Case.notes`.
+
+    Args:
+        routes: led along the lanes of their towns (`perlsim.worlds.routes.load`).
+        worlds: the towns.
+        forced_green: whether all lights are green all the time (DOS).
+        seed: of what the routes leave open.
+
+    Raises:
+        PerlsimError: where a town is missing or cannot be used.
+    """
+    cases = []
+    for route in routes:
+        name = route.definition.town
+        script, notes = script_of(route, worlds.places(name), seed)
+        cases.append(case_of(route, worlds.town(name), script, notes=notes, forced_green=forced_green))
+    return cases
+
+
+def script_of(route: Route, places: Places, seed: int = 0) -> tuple[Script, list[str]]:
+    """The road users of a route's scenarios, and what cannot be staged, a plain sentence each."""
+    scripts, notes = [], []
+    for scenario, trigger in zip(route.definition.scenarios, route.triggers, strict=True):
+        try:
+            scripts.append(compile_scenario(scenario, route, float(trigger), places, seed))
+        except PerlsimError as error:
+            notes.append(error.message)
+    return join_scripts(scripts), notes
