@@ -235,6 +235,7 @@ class Scenario:
         source_file: file name (no folder) the scene was read from.
         repairs: what was mended while reading, one plain sentence each.
         missing: what the format does not give, such as "lights", "lane_graph", "ego", "speed_limits".
+        notes: what else is known of the scene, each as ``name: text``, such as "scenario: Accident".
     """
 
     scenario_id: str
@@ -254,6 +255,7 @@ class Scenario:
     source_file: str = ""
     repairs: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def has_ego(self) -> bool:

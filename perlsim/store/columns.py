@@ -102,7 +102,8 @@ ARRAYS: dict[str, ArrayColumn] = {
 }
 TEXTS = ("scenario_id", "source", "recording_id", "place", "dataset", "licence", "source_file")
 NUMBERS = ("dt", "start_time", "ego.wheelbase", "ego.rear_axle_to_centre")
-TEXT_TUPLES = ("tracks.ids", "road.lanes.ids", "repairs", "missing")
+TEXT_TUPLES = ("tracks.ids", "road.lanes.ids", "repairs", "missing", "notes")
+LATER = ("notes",)  # columns that stores of schema version 1 lack
 FINGERPRINT = "fingerprint"  # uint64, see perlsim.store.fingerprint
 
 SCHEMA = pa.schema(
@@ -119,6 +120,7 @@ SCHEMA = pa.schema(
     ]
     + [(FINGERPRINT, pa.large_list(pa.uint64()))]
 )
+SCHEMA_1 = pa.schema([entry for entry in SCHEMA if entry.name not in LATER])
 
 
 def encode_row(scenario: Scenario) -> Row:
@@ -177,7 +179,7 @@ class RowReader:
             self._lists[name] = (values, offsets.tolist())
         self._scalars = {name: batch.column(name).to_pylist() for name in (*TEXTS, *NUMBERS)}
         self._scalars |= {name: batch.column(name).to_pylist() for name in ("ego.idx", "num_steps")}
-        self._tuples = {name: batch.column(name) for name in TEXT_TUPLES}
+        self._tuples = {name: batch.column(name) for name in TEXT_TUPLES if name in batch.schema.names}
         self.num_rows = batch.num_rows
 
     def fingerprint(self, row: int) -> np.ndarray:
@@ -199,7 +201,7 @@ class RowReader:
             return Ragged(array(f"{name}.values"), array(f"{name}.offsets"))
 
         def texts(name: str) -> tuple[str, ...]:
-            return tuple(orjson.loads(self._tuples[name][row].as_py()))
+            return tuple(orjson.loads(self._tuples[name][row].as_py())) if name in self._tuples else ()
 
         lanes = Lanes(
             centre=ragged("road.lanes.centre"),
@@ -233,6 +235,7 @@ class RowReader:
             origin=array("origin"),
             repairs=texts("repairs"),
             missing=texts("missing"),
+            notes=texts("notes"),
         )
 
 

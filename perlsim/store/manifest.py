@@ -21,7 +21,7 @@ from perlsim.errors import FormatError, PerlsimError
 from perlsim.store.splits import SplitRule
 from perlsim.store.summary import Summary
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 SHARDS = "shards"
 _SHARD_NAME = re.compile(r"\d{5,}")

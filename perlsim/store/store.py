@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from perlsim.errors import FormatError, PerlsimError
 from perlsim.scenario import Scenario
-from perlsim.store.columns import SCHEMA, RowReader
+from perlsim.store.columns import SCHEMA, SCHEMA_1, RowReader
 from perlsim.store.fingerprint import Fingerprint
 from perlsim.store.manifest import (
     MANIFEST,
@@ -223,7 +223,7 @@ class ScenarioStore:
         path = check_file(self.path, entry.arrow)
         try:
             file = pa.ipc.open_file(pa.memory_map(str(path)))
-            if file.schema != SCHEMA or file.num_record_batches != 1:
+            if file.schema not in (SCHEMA, SCHEMA_1) or file.num_record_batches != 1:
                 raise pa.ArrowInvalid("unexpected columns or batches")
             batch = file.get_batch(0)
             batch.validate(full=False)

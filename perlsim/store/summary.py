@@ -30,7 +30,7 @@ class Summary:
         num_lights, num_lights_known: controlled lanes, and those with a state known at some step.
         num_lanes, num_road_points: lanes, and points of lanes, markings, edges and crosswalks.
         has_ego: whether the log names its ego.
-        repairs, missing: as in `Scenario`.
+        repairs, missing, notes: as in `Scenario`.
         fingerprint: digest of the scene's fingerprint.
     """
 
@@ -59,6 +59,7 @@ class Summary:
     repairs: tuple[str, ...]
     missing: tuple[str, ...]
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -77,8 +78,10 @@ class Summary:
     @classmethod
     def from_json(cls, data: dict) -> Summary:
         """Inverse of `to_json`."""
+        # Stores of schema version 1 have no notes.
+        data = {"notes": (), **data}
         values: dict[str, Any] = {entry.name: data[entry.name] for entry in fields(cls)}
-        for name in ("tags", "repairs", "missing"):
+        for name in ("tags", "repairs", "missing", "notes"):
             values[name] = tuple(values[name])
         return cls(**values)
 
@@ -116,4 +119,5 @@ def summarise(
         repairs=scenario.repairs,
         missing=scenario.missing,
         fingerprint=fingerprint,
+        notes=scenario.notes,
     )

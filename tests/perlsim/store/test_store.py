@@ -27,7 +27,8 @@ from perlsim.scenario import (
     StopSigns,
     Tracks,
 )
-from perlsim.store import ScenarioStore, SplitRule, StoreWriter
+from perlsim.store import ScenarioStore, SplitRule, StoreWriter, columns
+from perlsim.store.manifest import Sidecar
 
 
 def assert_same(actual, expected, path="scenario"):
@@ -118,6 +119,7 @@ def scenarios(draw):
         source_file=draw(text),
         repairs=tuple(draw(st.lists(text, max_size=2))),
         missing=tuple(draw(st.lists(text, max_size=2))),
+        notes=tuple(draw(st.lists(text, max_size=2))),
     ).validate()
 
 
@@ -139,6 +141,31 @@ def test_a_minimal_scenario_with_default_tables_is_stored(tmp_path):
     store.append([scenario])
     assert store[0].validate().lights.state.shape == (0, 1)
     assert len(store[0].road.lanes) == 0
+
+
+def test_a_store_of_the_first_schema_is_read_and_added_to(tmp_path, monkeypatch):
+    store = ScenarioStore.create(tmp_path / "s")
+    with monkeypatch.context() as patched:
+        for module in ("columns", "writer"):
+            patched.setattr(f"perlsim.store.{module}.SCHEMA", columns.SCHEMA_1)
+        store.append([make_scenario(0)])
+    monkeypatch.setattr(Sidecar, "from_bytes", without_notes(Sidecar.from_bytes))
+    store = ScenarioStore.open(store.path)
+    store.append([make_scenario(1).replace(notes=("scenario: Accident",))])
+    assert [store[0].notes, store[1].notes] == [(), ("scenario: Accident",)]
+    assert [summary.notes for summary in store.summaries] == [(), ()]
+
+
+def without_notes(read):
+    """A reader of sidecars that takes the notes out of them first, as the first schema had none."""
+
+    def reads(data):
+        content = orjson.loads(data)
+        for summary in content["summaries"]:
+            del summary["notes"]
+        return read(orjson.dumps(content))
+
+    return reads
 
 
 def test_appending_adds_shards_and_keeps_the_numbers_of_earlier_scenes(tmp_path):
@@ -285,7 +312,7 @@ def test_scenes_are_selected_by_split_tags_and_source(tmp_path):
 
 def test_the_manifest_is_plain_json_with_digests_splits_and_licences(filled):
     content = json.loads((filled / "manifest.json").read_text())
-    assert content["schema_version"] == 1
+    assert content["schema_version"] == 2
     assert len(content["shards"][0]["arrow"]["sha256"]) == 64
     assert sorted(chain(*content["splits"].values())) == [0, 1, 2]
     assert content["sources"] == [{"source": "fake", "dataset": "made-up", "licence": "", "scenarios": 3}]
