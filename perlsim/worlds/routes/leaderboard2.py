@@ -9,6 +9,7 @@ import numpy as np
 from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 
 from perlsim.errors import FormatError
+from perlsim.output import write_file
 from perlsim.worlds.opendrive.xml import Element, child, children
 from perlsim.worlds.routes.catalogue import SCENARIO_TYPES, parse_parameters
 from perlsim.worlds.routes.definitions import RouteDefinition, RouteScenario
@@ -126,6 +127,11 @@ def _scenario(element: Element) -> RouteScenario:
 
 def write(routes: Iterable[RouteDefinition], path: Path) -> None:
     """Writes routes so that `read` gives them back, but for what was refused, and CARLA can drive them."""
+    write_file(path, to_xml(routes))
+
+
+def to_xml(routes: Iterable[RouteDefinition]) -> bytes:
+    """The content of a file of routes, see `write`."""
     root = etree.Element("routes")
     for route in routes:
         element = etree.SubElement(root, "route", id=route.route, town=route.town)
@@ -139,7 +145,7 @@ def write(routes: Iterable[RouteDefinition], path: Path) -> None:
         scenarios = etree.SubElement(element, "scenarios")
         for scenario in route.scenarios:
             _write_scenario(etree.SubElement(scenarios, "scenario"), scenario)
-    path.write_bytes(etree.tostring(root, pretty_print=True, encoding="UTF-8", xml_declaration=True))
+    return etree.tostring(root, pretty_print=True, encoding="UTF-8", xml_declaration=True)
 
 
 def _write_scenario(element: Element, scenario: RouteScenario) -> None:

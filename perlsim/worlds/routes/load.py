@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,18 +57,45 @@ def load(path: Path, graph_of: Callable[[str], TownGraph], triggers: Path | None
     Raises:
         FormatError: names the file, the route and what is wrong.
     """
+    return [lead(route, graph_of(route.definition.town)) for route in found(path, triggers)]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A route as its files have it.
+
+    Attributes:
+        definition: without scenarios where those are in another file.
+        path: file of the route.
+        triggers: all trigger definitions of that other file.
+    """
+
+    definition: RouteDefinition
+    path: Path
+    triggers: Sequence[leaderboard1.Trigger] = ()
+
+
+def found(path: Path, triggers: Path | None = None) -> list[Found]:
+    """The routes of a file of either format, not yet led along the lanes; arguments and errors as of `load`."""
     beside = triggers or path.with_suffix(".json")
     known = leaderboard1.read_triggers(beside) if triggers or beside.is_file() else []
-    routes = []
-    for definition in read(path):
-        try:
-            dense = densify(definition, graph_of(definition.town))
-        except FormatError as error:
-            raise FormatError(
-                error.message, file=error.file or path, field=error.field, remedy=error.remedy
-            ) from error
-        if known and not definition.scenarios:
-            definition = leaderboard1.with_triggers(definition, dense, known)
-        at = np.array([dense.position_of(scenario.trigger) for scenario in definition.scenarios])
-        routes.append(Route(definition, dense, at.reshape(-1)))
-    return routes
+    return [Found(definition, path, known) for definition in read(path)]
+
+
+def lead(route: Found, graph: TownGraph) -> Route:
+    """A route along the lanes of its town.
+
+    Raises:
+        FormatError: names the file, the route and what is wrong.
+    """
+    definition = route.definition
+    try:
+        dense = densify(definition, graph)
+    except FormatError as error:
+        raise FormatError(
+            error.message, file=error.file or route.path, field=error.field, remedy=error.remedy
+        ) from error
+    if route.triggers and not definition.scenarios:
+        definition = leaderboard1.with_triggers(definition, dense, route.triggers)
+    at = np.array([dense.position_of(scenario.trigger) for scenario in definition.scenarios])
+    return Route(definition, dense, at.reshape(-1))
