@@ -120,8 +120,8 @@ def _train(
 ) -> None:
     """Updates from one number to the end."""
     stage = calls.stage
-    state = jax.device_put(state, calls.everywhere)
-    data = jax.device_put(stage.data(), calls.everywhere)
+    state = _put(state, calls.everywhere)
+    data = _put(stage.data(), calls.everywhere)
     update = begin
     while update < stage.num_updates:
         last = calls.end_of_call(update)
@@ -221,6 +221,20 @@ def _mesh(batch_size: int) -> Mesh:
             )
         devices = devices[: max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)]
     return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def _put(tree: Any, everywhere: NamedSharding) -> Any:
+    """A copy of a pytree on every device."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, everywhere)
+
+    def put(leaf: Any) -> jax.Array:
+        # Only what the host holds can be sent to devices of other processes, and random keys are no such thing.
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+        return jax.device_put(np.asarray(leaf), everywhere)
+
+    return jax.tree.map(put, tree)
 
 
 def _wait_for_all(what: str) -> None:

@@ -1,5 +1,6 @@
 """A stage small enough to train in a second: a linear map learned from samples drawn by their numbers."""
 
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,16 +51,20 @@ def main(folder: str, seconds_per_validation: float) -> None:
 
     from perlsim import backend
 
-    backend.setup(2)
+    backend.setup(int(os.environ.get("TOY_DEVICES", "2")))
+    if "JAX_PROCESS_ID" in os.environ:
+        from perlsim.training import distributed
+
+        distributed.start()
     from perlsim.training.loop import train_stage
-    from perlsim.training.run_log import JsonLines
+    from perlsim.training.run_log import JsonLines, Logs
 
     class Slow(ToyStage):
         def validate(self, params):
             time.sleep(seconds_per_validation)
             return {}
 
-    log = JsonLines(Path(folder) / "log.jsonl")
+    log = JsonLines(Path(folder) / "log.jsonl") if jax.process_index() == 0 else Logs(())
     train_stage(Slow(), Path(folder), log, seed=1, updates_per_call=3, checkpoint_every=4)
     log.close()
 
