@@ -181,7 +181,7 @@ def observe_from(
         slot: the observer's own slot.
     """
     sizes = scene.bank.boxes[scene.idx]
-    idx, valid = _nearest_agents(config, scene, rows, pose, slot)
+    idx, valid = nearest_agents(config, scene, rows, pose, slot)
     agents = _agents(rows, sizes, pose, idx, valid)
     if frames is None:
         before, before_valid = _past_in_log(config, scene, step, pose, idx, valid)
@@ -253,8 +253,8 @@ def _late(config: ObservationConfig, rows: jax.Array, past: jax.Array) -> tuple[
     return late, past[:last]
 
 
-def _nearest_agents(config, scene: Scene, rows, pose: Pose, slot) -> tuple[jax.Array, jax.Array]:
-    """Slots of the nearest visible road users ``[K]``, nearest first, and whether there is one."""
+def nearest_agents(config, scene: Scene, rows, pose: Pose, slot) -> tuple[jax.Array, jax.Array]:
+    """Slots of the road users that an observer in a slot sees, nearest first ``[K]``, and whether there is one."""
     dx, dy = rows[X] - pose.x, rows[Y] - pose.y
     squared = dx * dx + dy * dy
     slots = jnp.arange(rows.shape[1])
