@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,12 +27,13 @@ SUITES = {"bench2drive-vector": False, "dos-vector": True}
 _PIPE_WIDTH = 120
 
 
-def run(args: Arguments, names: Sequence[str]) -> int:
+def run(args: Arguments, names: Sequence[str], load_policy: Callable[[Path], Any] | None = None) -> int:
     """Runs the command.
 
     Args:
         args: of ``perlsim eval``.
         names: of policies.
+        load_policy: reads learned policies from their folders.
 
     Returns:
         Exit code 0.
@@ -60,7 +61,7 @@ def run(args: Arguments, names: Sequence[str]) -> int:
     if args.routes is None or args.maps is None:
         raise PerlsimError("a suite needs routes and maps", remedy="name --routes FILE and --maps FOLDER")
     console = Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
-    policies = {name: policy_of(name) for name in names}
+    policies = {name: policy_of(name, load_policy) for name in names}
     worlds = Worlds(args.maps, args.lights)
     routes = load.load(args.routes, worlds.graph)
     cases = cases_of(routes, worlds, forced_green=SUITES[suite], seed=args.seed)
@@ -123,15 +124,14 @@ def _written(folder: Path, name: str, suite: str, cases: list[Case], drives: Dri
 
 def _print_failures(cases: list[Case], drives: Drives, console: Console) -> None:
     """A line for each route that failed: why, and when."""
-    from perlsim.bank import STEP
     from perlsim.output import plain
-    from perlsim.worlds.suite.criteria import Infraction, Status
+    from perlsim.worlds.suite.criteria import TICK, Infraction, Status
 
     for idx, case in enumerate(cases):
-        status, steps = Status(int(drives.judged.status[idx])), int(drives.judged.steps[idx])
-        seen = drives.seen.infractions[idx, :steps]
+        status, ticks = Status(int(drives.judged.status[idx])), int(drives.judged.ticks[idx])
+        seen = drives.seen.infractions[idx, :ticks]
         first = {
-            flag.name: float((seen & flag != 0).argmax() + 1) * STEP
+            flag.name: float((seen & flag != 0).argmax() + 1) * TICK
             for flag in Infraction
             if (seen & flag).any()
         }
@@ -139,7 +139,7 @@ def _print_failures(cases: list[Case], drives: Drives, console: Console) -> None
             continue
         what = [f"{name} at {at:.1f} s" for name, at in sorted(first.items(), key=lambda item: item[1])]
         if status != Status.COMPLETED:
-            what.append(f"{status.name} at {steps * STEP:.1f} s")
+            what.append(f"{status.name} at {ticks * TICK:.1f} s")
         share = min(float(drives.judged.best_arc[idx]) / case.length, 1.0)
         percent = 100 if status == Status.COMPLETED else math.floor(100 * share)
         plain(

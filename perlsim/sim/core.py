@@ -126,7 +126,7 @@ def step(
     contact = contact_outcome(scene, rows, ego, half_length, half_width, 0, state.collided, exposed)
     lights = scene.lights_at(state.step + 1)
     lines = stop_line_events(scene, lights, state.ego, ego, half_length, state.since_stop)
-    route_arc, route_distance = _follow_route(scene, ego, state.route_arc)
+    route_arc, route_distance = follow_route(scene, ego, state.route_arc)
     stands = ego.speed < BLOCKED_SPEED
     standing = jnp.where(stands, state.standing + STEP, 0.0)
     moved = safe_norm(ego.x - state.ego.x, ego.y - state.ego.y)
@@ -177,8 +177,16 @@ def step(
     return following, outcome
 
 
-def _drive(config: SimConfig, scene: Scene, state: SimState, plan: Plan) -> tuple[Pose, Any]:
-    """The ego after two physics steps, and the controllers' memory."""
+def halfway(config: SimConfig, scene: Scene, state: SimState, plan: Plan) -> Pose:
+    """The ego after the first physics step of the two that `step` makes of 0.1 s; its z is that of the state."""
+    pose, _ = _drive(config, scene, state, plan, 1)
+    return pose
+
+
+def _drive(
+    config: SimConfig, scene: Scene, state: SimState, plan: Plan, substeps: int = SUBSTEPS
+) -> tuple[Pose, Any]:
+    """The ego after some physics steps, and the controllers' memory."""
     controller, vehicle = controller_of(config.controller), ego_vehicle(config, scene)
     last = plan.target_speed.shape[0] - 1
     target_speed = plan.target_speed[jnp.minimum(state.plan_age, last)]
@@ -189,7 +197,7 @@ def _drive(config: SimConfig, scene: Scene, state: SimState, plan: Plan) -> tupl
         return (drive(pose, controls, vehicle), memory), None
 
     # A loop, not unrolled: it keeps physics and outcomes in kernels of their own, which compile and run faster.
-    (pose, memory), _ = lax.scan(physics, (state.ego, state.control), None, length=SUBSTEPS)
+    (pose, memory), _ = lax.scan(physics, (state.ego, state.control), None, length=substeps)
     return pose, memory
 
 
@@ -219,7 +227,7 @@ def with_ego(state: SimState) -> jax.Array:
     return jnp.where(jnp.arange(state.agents.shape[1]) == 0, own[:, None], state.agents)
 
 
-def _follow_route(scene: Scene, ego: Pose, arc: jax.Array) -> tuple[jax.Array, jax.Array]:
+def follow_route(scene: Scene, ego: Pose, arc: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Arc on the route [m], searched near the last one, and distance from the route [m]."""
     route = scene.bank.route
     window = min(_ROUTE_WINDOW, route.shape[1])

@@ -206,5 +206,6 @@ def emergency(ground: Ground) -> list[Actor]:
             trigger=Trigger(ground.trigger),
             speeds=(0.0, speed, speed, speed),
             acceleration=4.0,
+            emergency=True,
         )
     ]

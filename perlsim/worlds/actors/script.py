@@ -62,6 +62,7 @@ class Actor:
         obeys: whether it stops at lights.
         flow: number of its flow: actors with the same path that enter it again and again; −1 none.
         gap: m, bumper to bumper, that it keeps when it enters.
+        emergency: whether the ego has to yield to it when it comes from behind.
     """
 
     kind: AgentType
@@ -80,6 +81,7 @@ class Actor:
     obeys: bool = False
     flow: int = NO_FLOW
     gap: float = 0.0
+    emergency: bool = False
 
     @property
     def is_there(self) -> bool:
@@ -102,9 +104,11 @@ class Script:
 
     Attributes:
         actors: see `Actor`.
+        light_shift: s by which the programmes of all lights are ahead.
     """
 
     actors: tuple[Actor, ...] = ()
+    light_shift: float = 0.0
 
     def __len__(self) -> int:
         return len(self.actors)
@@ -131,14 +135,14 @@ class Script:
 
 
 def join_scripts(scripts: Sequence[Script]) -> Script:
-    """One script of all actors; flows stay apart."""
+    """One script of all actors; flows stay apart, and the first shift of the lights holds."""
     joined: list[Actor] = []
     flows = 0
     for script in scripts:
         for actor in script.actors:
             joined.append(actor if actor.flow == NO_FLOW else replace(actor, flow=actor.flow + flows))
         flows = 1 + max((actor.flow for actor in joined), default=NO_FLOW)
-    return Script(tuple(joined))
+    return Script(tuple(joined), next((script.light_shift for script in scripts if script.light_shift), 0.0))
 
 
 def standing(kind: AgentType, size: tuple[float, float, float], pose: Array) -> Actor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from perlsim.errors import PerlsimError
 from perlsim.worlds.actors import Script, join_scripts
@@ -15,6 +16,7 @@ from perlsim.worlds.routes.placement import Places
 from perlsim.worlds.routes.sites import Sites
 from perlsim.worlds.routes.stations import read_stations
 from perlsim.worlds.suite.scene import Case, case_of
+from perlsim.worlds.suite.stages import Stage, stage_of
 from perlsim.worlds.towns import Town, load_town, town_at
 
 
@@ -61,17 +63,43 @@ def cases_of(
     cases = []
     for route in routes:
         name = route.definition.town
-        script, notes = script_of(route, worlds.places(name), seed)
-        cases.append(case_of(route, worlds.town(name), script, notes=notes, forced_green=forced_green))
+        staged = staged_on(route, worlds.places(name), seed)
+        cases.append(
+            case_of(
+                route,
+                worlds.town(name),
+                staged.script,
+                notes=staged.notes,
+                stages=staged.stages,
+                forced_green=forced_green,
+            )
+        )
     return cases
 
 
-def script_of(route: Route, places: Places, seed: int = 0) -> tuple[Script, list[str]]:
-    """The road users of a route's scenarios, and what cannot be staged, a plain sentence each."""
-    scripts, notes = [], []
-    for scenario, trigger in zip(route.definition.scenarios, route.triggers, strict=True):
+class Staged(NamedTuple):
+    """What takes place on a route.
+
+    Attributes:
+        script: the road users of all scenarios.
+        stages: where each takes place.
+        notes: what cannot be staged, a plain sentence each.
+    """
+
+    script: Script
+    stages: list[Stage]
+    notes: list[str]
+
+
+def staged_on(route: Route, places: Places, seed: int = 0) -> Staged:
+    """Stages the scenarios of a route, at the places of its town."""
+    scripts, stages, notes = [], [], []
+    for scenario, at in zip(route.definition.scenarios, route.triggers.tolist(), strict=True):
         try:
-            scripts.append(compile_scenario(scenario, route, float(trigger), places, seed))
+            script = compile_scenario(scenario, route, at, places, seed)
         except PerlsimError as error:
             notes.append(error.message)
-    return join_scripts(scripts), notes
+            continue
+        scripts.append(script)
+        stages.append(stage_of(scenario.kind, at, script, route))
+    return Staged(join_scripts(scripts), stages, notes)

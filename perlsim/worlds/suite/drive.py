@@ -14,18 +14,16 @@ from jax import lax
 
 from perlsim.bank import HostBank, Scene
 from perlsim.errors import PerlsimError
-from perlsim.sim.core import SimConfig, init, step
+from perlsim.sim.core import SimConfig, halfway, init, step
 from perlsim.sim.rollout import RolloutConfig, sim_config, view_of
 from perlsim.trace import OverEpisodes
-from perlsim.worlds.suite.criteria import Judged, Seen, Status, begin, judge
-from perlsim.worlds.suite.scene import MAX_STEPS, Case
+from perlsim.worlds.suite.criteria import Judged, Rules, Seen, Status, Tick, begin, half_way, judge
+from perlsim.worlds.suite.scene import MAX_STEPS, MAX_TICKS, Case
 
 # Steps after which it is asked whether all have ended; MAX_STEPS is a multiple.
 CHUNK = 50
 # Most routes at once on a device.
 BATCH = 128
-# Types whose obstacle has to be passed in a lane of opposite direction.
-ONCOMING_ALLOWED = "TwoWays"
 # Controller and vehicle of an examination: Bench2Drive's, and CARLA's fitted car.
 SIM = SimConfig(controller="bench2drive", vehicle="carla")
 
@@ -36,7 +34,7 @@ class Drives(NamedTuple):
     Attributes:
         judged: at the end, ``[B, …]``.
         ego: ``[B, MAX_STEPS, 5]``: x, y, z [m], heading [rad], speed [m/s] after each step; 0 after the end.
-        seen: at each step, ``[B, MAX_STEPS]`` each.
+        seen: at each tick of 0.05 s, ``[B, MAX_TICKS]`` each.
     """
 
     judged: Judged
@@ -76,8 +74,7 @@ class Examination:
         # One batch on each device where they fit, and never more episodes than routes.
         size = min(-(-len(cases) // len(jax.devices())), BATCH)
         over = _over_routes(self._config, size)
-        oncoming = np.array([case.kind.endswith(ONCOMING_ALLOWED) for case in cases])
-        episodes = np.arange(len(cases), dtype=np.int32), oncoming
+        episodes = np.arange(len(cases), dtype=np.int32), _rules_of(cases)
         return over((self.agents, self.policy, over.put(host.bank), jax.random.key(seed)), episodes)
 
 
@@ -85,6 +82,16 @@ class Examination:
 def _over_routes(config: RolloutConfig, size: int) -> OverEpisodes:
     """One for all policies that differ in numbers only: they share a compiled program."""
     return OverEpisodes(partial(_driven, config), chunk=size)
+
+
+def _rules_of(cases: Sequence[Case]) -> Rules:
+    """The rules of all routes."""
+    stretches = [[s for s in case.stages if s.allows_oncoming] for case in cases]
+    oncoming = np.full((len(cases), max(1, *map(len, stretches)), 2), (np.inf, -np.inf), np.float32)
+    for row, stages in enumerate(stretches):
+        for number, stage in enumerate(stages):
+            oncoming[row, number] = stage.begin, stage.end
+    return Rules(oncoming, np.array([case.emergency for case in cases], np.int32))
 
 
 class _Loop(NamedTuple):
@@ -98,7 +105,7 @@ class _Loop(NamedTuple):
 
 def _driven(config: RolloutConfig, constants, episode) -> Drives:
     agents, policy, bank, key = constants
-    idx, oncoming_allowed = episode
+    idx, rules = episode
     scene, start = Scene(bank, idx), jnp.int32(0)
     sim_key, policy_key = jax.random.split(jax.random.fold_in(key, idx))
     sim = sim_config(config, policy)
@@ -112,8 +119,15 @@ def _driven(config: RolloutConfig, constants, episode) -> Drives:
 
         def drive(inner, _):
             state, judged = inner
-            following, outcome = step(sim, agents, scene, state, plan)
-            judged, seen = judge(judged, scene, state, following, outcome, oncoming_allowed)
+            following, _ = step(sim, agents, scene, state, plan)
+            lights, middle = scene.lights_at(following.step), halfway(sim, scene, state, plan)
+            ticks = (
+                (state.ego, Tick(middle, half_way(state.agents, following.agents), lights)),
+                (middle, Tick(following.ego, following.agents, lights)),
+            )
+            # A loop: two copies of the criteria would take twice as long to compile.
+            ticks = jax.tree.map(lambda *leaves: jnp.stack(leaves), *ticks)
+            judged, seen = lax.scan(lambda judged, tick: judge(judged, scene, rules, *tick), judged, ticks)
             ego = following.ego
             return (following, judged), (jnp.stack([ego.x, ego.y, ego.z, ego.heading, ego.speed]), seen)
 
@@ -126,11 +140,11 @@ def _driven(config: RolloutConfig, constants, episode) -> Drives:
         (state, carry, judged), steps = lax.scan(
             plan_and_drive, (loop.state, loop.carry, loop.judged), numbers
         )
-        ego, seen = jax.tree.map(lambda leaf: leaf.reshape(CHUNK, *leaf.shape[2:]), steps)
-        place = loop.chunk * CHUNK
+        ego, seen = steps
 
-        def put(whole, part):
-            return lax.dynamic_update_slice_in_dim(whole, part, place, 0)
+        def put(whole, parts, each=1):
+            part = parts.reshape(each * CHUNK, *whole.shape[1:])
+            return lax.dynamic_update_slice_in_dim(whole, part, loop.chunk * each * CHUNK, 0)
 
         return _Loop(
             state,
@@ -138,13 +152,13 @@ def _driven(config: RolloutConfig, constants, episode) -> Drives:
             judged,
             loop.chunk + 1,
             put(loop.ego, ego),
-            jax.tree.map(put, loop.seen, seen),
+            jax.tree.map(partial(put, each=MAX_TICKS // MAX_STEPS), loop.seen, seen),
         )
 
     def goes_on(loop: _Loop) -> jax.Array:
         return (loop.judged.status == Status.RUNNING) & (loop.chunk < MAX_STEPS // CHUNK)
 
-    nothing = jnp.zeros(MAX_STEPS, jnp.int32)
+    nothing = jnp.zeros(MAX_TICKS, jnp.int32)
     first = _Loop(
         init(sim, agents, scene, start, sim_key),
         policy.init(scene, start, policy_key),

@@ -14,13 +14,15 @@ import numpy as np
 
 from perlsim import __version__
 from perlsim.bank import STEP
+from perlsim.geometry import polylines
 from perlsim.metrics.bench2drive import PENALTIES
 from perlsim.metrics.comfort import Motion
 from perlsim.output import as_json, write_file
 from perlsim.scenario import Array
-from perlsim.worlds.suite.criteria import LAST_CHECKPOINT, Infraction, Status
+from perlsim.worlds.suite.criteria import COMPLETE_SHARE, LAST_CHECKPOINT, TICK, Infraction, Status
 from perlsim.worlds.suite.drive import Drives
-from perlsim.worlds.suite.scene import Case
+from perlsim.worlds.suite.scene import MAX_STEPS, MAX_TICKS, Case
+from perlsim.worlds.suite.stages import TIMEOUT
 
 # The Leaderboard's words for how a drive ended.
 STATUS_TEXTS = {
@@ -50,6 +52,8 @@ _COLLISIONS = {
     Infraction.PEDESTRIAN: "collisions_pedestrian",
     Infraction.VEHICLE: "collisions_vehicle",
 }
+# m from where a scenario begins within which the ego sets it off.
+_REACHED = 5.0
 _LABELS = {
     "Collisions with pedestrians": "collisions_pedestrian",
     "Collisions with vehicles": "collisions_vehicle",
@@ -77,10 +81,10 @@ def record_of(case: Case, drives: Drives, idx: int, suite: str, notes: Sequence[
         notes: what of the route was left out, in plain sentences.
     """
     judged, definition = drives.judged, case.route.definition
-    status, steps = Status(int(judged.status[idx])), int(judged.steps[idx])
+    status, ticks = Status(int(judged.status[idx])), int(judged.ticks[idx])
     completed = status == Status.COMPLETED
     completion = 100.0 if completed else round(100 * float(judged.best_arc[idx]) / case.length, 3)
-    infractions = _infractions(case, drives, idx, status, steps)
+    infractions = _infractions(case, drives, idx, status, ticks)
     penalty = math.prod(factor ** len(infractions[kind]) for kind, factor in PENALTIES.items())
     if infractions["outside_route_lanes"]:
         penalty *= 1 - _outside_share(drives, idx) / 100
@@ -102,7 +106,7 @@ def record_of(case: Case, drives: Drives, idx: int, suite: str, notes: Sequence[
         },
         "meta": {
             "route_length": round(case.route.dense.length, 3),
-            "duration_game": round(steps * STEP, 3),
+            "duration_game": round(ticks * TICK, 3),
             "duration_system": 0.0,
         },
         "town_name": definition.town,
@@ -195,20 +199,21 @@ def write_motion(path: Path, drives: Drives, idx: int) -> None:
     write_file(path, as_json(content))
 
 
-def _infractions(case: Case, drives: Drives, idx: int, status: Status, steps: int) -> dict[str, list[str]]:
+def _infractions(case: Case, drives: Drives, idx: int, status: Status, ticks: int) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {kind: [] for kind in KINDS}
     seen, ego = drives.seen.infractions[idx], drives.ego[idx]
-    ids, sizes = case.scenario.tracks.ids, len(case.scenario.tracks.ids)
-    for step in np.flatnonzero(seen[:steps] & ~int(Infraction.OUTSIDE)):
-        place = _place(case, ego[step])
+    ids = case.scenario.tracks.ids
+    sizes = len(ids)
+    for tick in np.flatnonzero(seen[:ticks] & ~int(Infraction.OUTSIDE)):
+        place = _place(case, ego[step_of(tick)])
         for infraction, kind in _COLLISIONS.items():
-            if seen[step] & infraction:
-                slot = int(drives.seen.hit[idx, step])
+            if seen[tick] & infraction:
+                slot = int(drives.seen.hit[idx, tick])
                 name = ids[slot] if slot < sizes else f"agent {slot}"
                 found[kind].append(f"Agent collided against object with type={name} and id={slot} at {place}")
-        if seen[step] & Infraction.RED_LIGHT:
+        if seen[tick] & Infraction.RED_LIGHT:
             found["red_light"].append(f"Agent ran a red light at {place}")
-        if seen[step] & Infraction.STOP_SIGN:
+        if seen[tick] & Infraction.STOP_SIGN:
             found["stop_infraction"].append(f"Agent ran a stop at {place}")
     share, outside = _outside_share(drives, idx), float(drives.judged.outside[idx])
     if share > 0:
@@ -222,12 +227,36 @@ def _infractions(case: Case, drives: Drives, idx: int, status: Status, steps: in
             np.asarray(drives.judged.speeds[idx]), float(drives.judged.best_arc[idx]) / case.length
         )
     ]
-    place = _place(case, ego[max(steps - 1, 0)])
+    if case.emergency >= 0 and drives.judged.yielding.fails[idx]:
+        found["yield_emergency_vehicle_infractions"].append("Agent failed to yield to an emergency vehicle")
+    for kind in timeouts(case, drives, idx):
+        found["scenario_timeouts"].append(f"Agent timed out a scenario of type {kind}")
+    place = _place(case, ego[step_of(max(ticks - 1, 0))])
     if status == Status.DEVIATED:
         found["route_dev"].append(f"Agent deviated from the route at {place}")
     if status == Status.BLOCKED:
         found["vehicle_blocked"].append(f"Agent got blocked at {place}")
     return found
+
+
+def step_of(tick: int) -> int:
+    """The step of 0.1 s in which a tick lies."""
+    return int(tick) * MAX_STEPS // MAX_TICKS
+
+
+def timeouts(case: Case, drives: Drives, idx: int, timeout: float = TIMEOUT) -> list[str]:
+    """Types of the scenarios that were set off and then not passed within ``timeout`` s."""
+    judged, duration = drives.judged, float(drives.judged.ticks[idx]) * TICK
+    ego = drives.ego[idx, : int(judged.steps[idx]), :2] + case.scenario.origin[:2]
+    dense, late = case.route.dense, []
+    for stage in case.stages:
+        if not stage.has_timeout or judged.best_arc[idx] >= min(stage.end, COMPLETE_SHARE * case.length):
+            continue
+        begin = polylines.interpolate(dense.points, np.array([stage.begin]))[0, :2]
+        reached = np.flatnonzero(np.hypot(*(ego - begin).T) < _REACHED)
+        if len(reached) and duration - reached[0] * STEP > timeout:
+            late.append(stage.kind)
+    return late
 
 
 def speed_ratios(speeds: Array, share: float) -> list[float]:

@@ -19,10 +19,12 @@ from perlsim.vocabulary import AgentType, LightState
 from perlsim.worlds.actors import Script
 from perlsim.worlds.opendrive import boxes_along
 from perlsim.worlds.routes import load
+from perlsim.worlds.suite.stages import Stage
 from perlsim.worlds.towns import Town
 
-# A route ends after 4000 ticks of 0.05 s (Bench2Drive).
-MAX_STEPS = round(4000 * 0.05 / STEP)
+# A route ends after so many ticks of 0.05 s (Bench2Drive), two to a step.
+MAX_TICKS = 4000
+MAX_STEPS = MAX_TICKS // 2
 # Kept of a town on all sides of a route, m.
 MARGIN = 60.0
 # The box of the Leaderboard's ego in CARLA (Lincoln MKZ) as Bench2Drive's clips give it: length, width, height [m].
@@ -43,6 +45,7 @@ class Case:
         junction: m along the route at which its first junction begins; None where it has none.
         script: its road users, in the order of the scenario's tracks after the ego.
         notes: what of the route is left out, in plain sentences.
+        stages: where its scenarios take place.
     """
 
     route: load.Route
@@ -52,6 +55,12 @@ class Case:
     junction: float | None
     script: Script = field(default_factory=Script)
     notes: tuple[str, ...] = ()
+    stages: tuple[Stage, ...] = ()
+
+    @property
+    def emergency(self) -> int:
+        """Slot of the emergency vehicle to yield to, −1 without one."""
+        return next((1 + n for n, actor in enumerate(self.script.actors) if actor.emergency), -1)
 
     @property
     def kind(self) -> str:
@@ -66,6 +75,7 @@ def case_of(
     script: Script | None = None,
     *,
     notes: Sequence[str] = (),
+    stages: Sequence[Stage] = (),
     forced_green: bool = False,
 ) -> Case:
     """The scene of a route.
@@ -74,16 +84,17 @@ def case_of(
         route: led along the lanes of the town.
         town: the whole town.
         script: its road users; nobody by default.
-        notes: see `Case.notes`.
+        notes, stages: see `Case`.
         forced_green: whether all lights are green all the time (DOS).
 
     Raises:
         FormatError: where the town's map cannot be used.
     """
     definition, dense = route.definition, route.dense
+    script = Script() if script is None else script
     small, new_idx = town.crop(boxes_along(dense.points, MARGIN))
     steps = MAX_STEPS + 1
-    lights = small.lights_at(np.arange(steps) * STEP)
+    lights = small.lights_at(np.arange(steps) * STEP + script.light_shift)
     if forced_green:
         lights = replace(lights, state=np.full_like(lights.state, LightState.GREEN))
     known = np.arange(steps) == 0
@@ -111,7 +122,6 @@ def case_of(
         )
     )
     in_junction = np.flatnonzero(town.map.road.lanes.in_junction[dense.lane_idx])
-    script = script or Script()
     tracks = _with_actors(_first_step(whole.tracks), script, whole.origin)
     return Case(
         route,
@@ -121,6 +131,7 @@ def case_of(
         float(dense.along[in_junction[0]]) if len(in_junction) else None,
         script,
         tuple(notes),
+        tuple(stages),
     )
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perlsim.bank import VALID, Scene, X
+from perlsim.bank import COS, SIN, VALID, Scene, X
 from perlsim.cli import main
 from perlsim.errors import PerlsimError
 from perlsim.metrics.bench2drive import read_results
@@ -24,10 +24,11 @@ from perlsim.worlds.actors.script import standing
 from perlsim.worlds.actors.scripted import stack_scripts
 from perlsim.worlds.routes import load
 from perlsim.worlds.routes.graph import TownGraph
-from perlsim.worlds.suite.criteria import CHECKPOINTS, Infraction, Status
+from perlsim.worlds.suite.criteria import CHECKPOINTS, TICK, Infraction, Status, half_way
 from perlsim.worlds.suite.drive import Examination
-from perlsim.worlds.suite.records import record_of, result_file, speed_ratios
+from perlsim.worlds.suite.records import record_of, result_file, speed_ratios, timeouts
 from perlsim.worlds.suite.scene import MAX_STEPS, bank_of, case_of
+from perlsim.worlds.suite.stages import END_DISTANCE, Stage, stage_of
 from perlsim.worlds.towns import load_town
 
 LANE = (
@@ -82,12 +83,13 @@ def files(tmp_path):
     return maps, routes
 
 
-def cases_on(tmp_path, extra="", forced_green=False):
+def cases_on(tmp_path, extra="", scripts=(None,), **options):
+    """A case for each script, on the same route from x = 10 to 110 m along the lane at y = −1.75 m."""
     (tmp_path / "Small.xodr").write_text(TOWN % extra)
     (tmp_path / "routes.xml").write_text(f"<routes>{ROUTE.format(1, 110, SCENARIO)}</routes>")
     town = load_town(tmp_path / "Small.xodr", cache=tmp_path / "cache")
-    routes = load.load(tmp_path / "routes.xml", lambda _: TownGraph(town.map.road.lanes))
-    return [case_of(route, town, forced_green=forced_green) for route in routes]
+    (route,) = load.load(tmp_path / "routes.xml", lambda _: TownGraph(town.map.road.lanes))
+    return [case_of(route, town, script, **options) for script in scripts]
 
 
 def driven(cases, policy):
@@ -206,9 +208,86 @@ def test_a_long_contact_counts_again_after_five_seconds_and_metres(tmp_path):
     tracks = case.scenario.tracks
     long = replace(tracks, size=np.float32([tracks.size[0], [30.0, 1.0, 1.0]]))
     drives = driven([replace(case, scenario=case.scenario.replace(tracks=long))], Blind(speed=3.0))
-    times = np.flatnonzero(drives.seen.infractions[0] & Infraction.VEHICLE) * 0.1
+    times = np.flatnonzero(drives.seen.infractions[0] & Infraction.VEHICLE) * TICK
     assert len(times) == 3
-    np.testing.assert_allclose(np.diff(times), 5.0, atol=0.11)
+    np.testing.assert_allclose(np.diff(times), 5.0, atol=0.06)
+
+
+def test_contacts_are_seen_at_the_tick_at_which_they_begin(tmp_path):
+    (case,) = cases_on(tmp_path)
+    cases = [with_road_user(case, ahead, AgentType.PEDESTRIAN) for ahead in (40.0, 40.2, 40.4)]
+    drives = driven(cases, Blind())
+    touched = [int(np.flatnonzero(drives.seen.infractions[idx])[0]) for idx in range(3)]
+    half_length = case.scenario.tracks.size[0, 0] / 2
+    for idx, ahead in enumerate((40.0, 40.2, 40.4)):
+        # The ego moves by the speed at the beginning of each tick, which changes little within a step.
+        x = np.concatenate([[0.0], drives.ego[idx, :MAX_STEPS, 0]])
+        at_ticks = np.interp(np.arange(1, 401) / 2, np.arange(201), x[:201])
+        expected = np.flatnonzero(at_ticks + half_length > ahead - 0.5)[0]
+        assert abs(touched[idx] - expected) <= (abs(at_ticks[expected] + half_length - ahead + 0.5) < 0.02)
+    assert {tick % 2 for tick in touched} == {0, 1}
+
+
+def test_road_users_are_half_way_between_two_steps_where_they_are_at_both():
+    before, after = np.zeros((2, 8, 3), np.float32)
+    before[X], after[X] = (0.0, 1.0, 2.0), (1.0, 1.0, 9.0)
+    before[COS], after[SIN] = 1.0, 1.0
+    before[VALID], after[VALID] = (1.0, 1.0, 0.0), 1.0
+    rows = np.asarray(half_way(jnp.asarray(before), jnp.asarray(after)))
+    np.testing.assert_allclose(rows[X, :2], [0.5, 1.0])
+    np.testing.assert_allclose(rows[[COS, SIN]], math.sqrt(0.5), atol=1e-6)
+    assert rows[VALID].tolist() == [1.0, 1.0, 0.0]
+
+
+def test_an_emergency_vehicle_must_not_be_left_behind(tmp_path):
+    def script(x, emergency=True):
+        actor = standing(AgentType.VEHICLE, (5.0, 2.0, 1.6), np.array([x, 1.75, 0.0, 0.0]))
+        return Script((replace(actor, emergency=emergency),))
+
+    cases = cases_on(tmp_path, scripts=(script(5.0), script(130.0), script(5.0, emergency=False)))
+    assert [case.emergency for case in cases] == [1, 1, -1]
+    drives = driven(cases, Blind())
+    records = [record_of(case, drives, idx, "bench2drive-vector") for idx, case in enumerate(cases)]
+    kind = "yield_emergency_vehicle_infractions"
+    assert [len(record["infractions"][kind]) for record in records] == [1, 0, 0]
+    assert records[0]["scores"]["score_penalty"] == pytest.approx(0.7)
+
+
+def test_the_oncoming_lane_is_allowed_round_the_obstacle_only(tmp_path):
+    (case,) = cases_on(tmp_path)
+    tracks = case.scenario.tracks
+    oncoming = replace(tracks, position=tracks.position + np.float32([0, 3.5, 0]))
+    case = replace(case, scenario=case.scenario.replace(tracks=oncoming))
+    stages = (), (Stage("AccidentTwoWays", 20.0, 60.0),), (Stage("Accident", 20.0, 60.0),)
+    drives = driven([replace(case, stages=given) for given in stages], Blind())
+    driven_metres = float(drives.judged.driven[0])
+    assert driven_metres > 80.0
+    np.testing.assert_allclose(
+        drives.judged.outside, [driven_metres, driven_metres - 40.0, driven_metres], atol=1.0
+    )
+
+
+def test_a_scenario_with_an_obstacle_ends_behind_it(tmp_path):
+    (case,) = cases_on(tmp_path)
+    script = Script((standing(AgentType.VEHICLE, (5.0, 2.0, 1.6), np.array([50.0, -1.0, 0.0, 0.0])),))
+    stage = stage_of("ParkedObstacle", 12.0, script, case.route)
+    assert (stage.begin, stage.end) == (12.0, pytest.approx(41.0 + END_DISTANCE))
+    assert stage_of("SignalizedJunctionLeftTurn", 12.0, script, case.route).end == math.inf
+
+
+def test_who_does_not_pass_a_scenario_in_time_has_timed_it_out(tmp_path):
+    (case,) = cases_on(tmp_path)
+    case = replace(case, stages=(Stage("Accident", 1.0, 60.0), Stage("HardBreakRoute", 1.0)))
+    drives = driven([case], Blind(speed=0.0))
+    assert timeouts(case, drives, 0, timeout=50.0) == ["Accident"]
+    assert timeouts(case, drives, 0) == []
+    assert timeouts(case, driven([case], Blind()), 0, timeout=1.0) == []
+
+
+def test_a_script_can_shift_the_lights(tmp_path):
+    plain, shifted = cases_on(tmp_path, LIGHT, scripts=(None, Script(light_shift=7.0)))
+    np.testing.assert_array_equal(shifted.lights[:, :-70], plain.lights[:, 70:])
+    assert (shifted.lights != plain.lights).any()
 
 
 def test_running_a_red_light_counts_once(tmp_path):
