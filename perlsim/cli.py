@@ -13,13 +13,17 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from tyro.conf import Positional, arg, subcommand
 
 from perlsim.errors import PerlsimError
 from perlsim.maps_command import Maps
+
+if TYPE_CHECKING:
+    from perlsim.policies import Policy
+    from perlsim.sim.agents import AgentModel
 
 DONE, PARTLY, FAILED, INTERRUPTED = 0, 1, 2, 130
 
@@ -207,9 +211,10 @@ class Rollout:
     vmap: int = 4096
     """Number of episodes simulated at once."""
     agents: str = "log"
-    """How the other road users move: log, constant_velocity, idm."""
+    """How the other road users move: log, constant_velocity, idm, world_model=RUN."""
     policy: str = "log_replay"
-    """What drives the ego."""
+    """What drives the ego: log_replay, constant_velocity, idm_route, pdm_closed, expert, or the folder of a training
+    run or of a policy that it made."""
     horizon: int = 80
     """Number of simulation steps of 0.1 s."""
     max_agents: int | None = None
@@ -233,7 +238,7 @@ class Rollout:
         _at_least("--horizon", self.horizon, 1)
         _at_least("--max-agents", self.max_agents, 1)
         _at_least("--devices", self.devices, 1)
-        return run(self)
+        return run(self, _load_policy, _load_agents)
 
 
 @dataclass(frozen=True)
@@ -279,11 +284,12 @@ class Eval:
     """
 
     policy: str = "log_replay"
-    """Names of policies, separated by commas: log_replay, constant_velocity, idm_route, pdm_closed."""
+    """Names of policies, separated by commas: log_replay, constant_velocity, idm_route, pdm_closed, expert, or the
+    folder of a training run or of a policy that it made."""
     store: Path | None = None
     """Folder of the scenario store; embedded synthetic logs by default."""
     agents: str = "log"
-    """How the other road users move, also under NAVSIM's protocol: log, constant_velocity, idm."""
+    """How the other road users move, also under NAVSIM's protocol: log, constant_velocity, idm, world_model=RUN."""
     scenes: int | None = None
     """Most scenes, spread over as many logs as there are; all windows of a store, or 48 embedded logs, by
     default."""
@@ -335,8 +341,8 @@ class Eval:
         if not self.stride > 0:
             raise PerlsimError(f"expected a positive time in seconds, found {self.stride}", field="--stride")
         if self.suite is not None:
-            return run_suite(self, names_of(self.policy))
-        return run(self)
+            return run_suite(self, names_of(self.policy), _load_policy)
+        return run(self, _load_policy, _load_agents)
 
 
 @dataclass(frozen=True)
@@ -458,6 +464,22 @@ def main(args: list[str] | None = None) -> None:
         print("perlsim: interrupted", file=sys.stderr)
         code = INTERRUPTED
     raise SystemExit(code)
+
+
+def _load_policy(path: Path) -> Policy:
+    """The learned policy of a run or of its own folder."""
+    from perlsim.training.export import model_folder
+    from planner.policy import load_policy
+
+    return load_policy(model_folder(path, "policy"))
+
+
+def _load_agents(path: Path) -> AgentModel:
+    """The learned agent model of a run or of its own folder."""
+    from perlsim.training.export import model_folder
+    from world_model.agents import load_agents
+
+    return load_agents(model_folder(path, "world_model/model"))
 
 
 def _at_least(option: str, value: int | None, least: int) -> None:

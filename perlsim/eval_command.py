@@ -1,7 +1,4 @@
-"""``perlsim eval``: scores ego policies on scenes of logs, in NAVSIM's protocol and in closed loop.
-
-Each policy's results are kept as soon as they are complete, so that a run that was killed goes on with the next.
-"""
+"""``perlsim eval``: scores ego policies on scenes of logs, in NAVSIM's protocol and in closed loop."""
 
 from __future__ import annotations
 
@@ -9,13 +6,9 @@ import contextlib
 import hashlib
 import shlex
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import orjson
 
 from perlsim.errors import PerlsimError
 
@@ -23,8 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from perlsim.cli import Eval as Arguments
-    from perlsim.evaluation.navsim import Navsim
-    from perlsim.evaluation.scenes import Bucket, EvalScene
+    from perlsim.evaluation.evaluate import Evaluation
+    from perlsim.evaluation.scenes import EvalScene
     from perlsim.runs import RunFolder
 
 # Name of the piece of a run that holds the realism of the agents; no policy's piece begins with a dot.
@@ -33,31 +26,16 @@ _REALISM = ".realism"
 _PIPE_WIDTH = 120
 
 
-@dataclass
-class _Evaluation:
-    """What all policies of one call share.
-
-    Attributes:
-        args: of the command.
-        scenes: in order.
-        buckets: their banks.
-        agents: agent model.
-        navsim: scorer of NAVSIM's protocol.
-        console: to report on.
-        banks: on the device, by bucket; put there when first needed.
-    """
-
-    args: Arguments
-    scenes: list[EvalScene]
-    buckets: list[Bucket]
-    agents: Any
-    navsim: Navsim
-    console: Console
-    banks: dict[int, Any] = field(default_factory=dict)
-
-
-def run(args: Arguments) -> int:
+def run(
+    args: Arguments,
+    load_policy: Callable[[Path], Any] | None = None,
+    load_agents: Callable[[Path], Any] | None = None,
+) -> int:
     """Runs the command.
+
+    Args:
+        args: of the command.
+        load_policy, load_agents: read learned policies and agent models from their folders.
 
     Returns:
         Exit code 0.
@@ -70,17 +48,17 @@ def run(args: Arguments) -> int:
     from perlsim import backend
 
     backend.setup()
-    from perlsim.evaluation.navsim import Navsim
+    from perlsim.evaluation.evaluate import Evaluation
     from perlsim.evaluation.report import print_results, results_of
-    from perlsim.evaluation.scenes import into_buckets
     from perlsim.output import plain, write_json
     from perlsim.policies import policy_of
     from perlsim.sim.agents import agents_of
+    from perlsim.sim.rollout import RolloutConfig
 
     console = Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
     names = names_of(args.policy)
-    policies = {name: policy_of(name) for name in names}
-    agents = agents_of(args.agents)
+    policies = {name: policy_of(name, load_policy) for name in names}
+    agents = agents_of(args.agents, load_agents)
     with contextlib.ExitStack() as stack:
         folder = None
         if args.out is not None:
@@ -92,16 +70,24 @@ def run(args: Arguments) -> int:
                 return _show_finished(args, folder, console)
         scenes, starts, notes = _scenes(args)
         plain(console, f"{len(scenes)} scenes of {len({s.cluster for s in scenes})} recordings")
-        needs_paths = agents.requires_paths
-        observed = not all(policy.privileged for policy in policies.values())
-        buckets = into_buckets(scenes, args.max_agents, needs_paths, observed)
-        navsim = Navsim(agents, args.seed, starts)
-        evaluation = _Evaluation(args, scenes, buckets, agents, navsim, console)
-        rows = {name: _policy_rows(evaluation, name, policies[name], folder) for name in names}
+        evaluation = Evaluation(
+            scenes,
+            agents,
+            args.agents,
+            console,
+            folder,
+            RolloutConfig(horizon=args.horizon, replan_every=args.replan_every),
+            args.seed,
+            args.max_agents,
+            starts,
+            args.rollouts,
+            tuple(policies.values()),
+        )
+        rows = {name: evaluation.rows(name, policy) for name, policy in policies.items()}
         privileged = {name: policy.privileged for name, policy in policies.items()}
         results = results_of(scenes, rows, privileged, notes)
         if args.realism:
-            results["realism"] = _realism(evaluation, folder)
+            results["realism"] = _realism(args, evaluation)
         print_results(results, console)
         if folder is not None:
             _finish(args, folder, names, results)
@@ -109,104 +95,22 @@ def run(args: Arguments) -> int:
     return 0
 
 
-def _policy_rows(
-    evaluation: _Evaluation, name: str, policy: Any, folder: RunFolder | None
-) -> dict[str, dict]:
-    """Metrics of every scene of one policy, by name of the scene."""
-    from perlsim.output import plain
-    from perlsim.runs import file_name_of
-
-    key = file_name_of(name)
-    if folder is not None and (done := folder.part(key)) is not None:
-        if done.keys() == {scene.scene_id for scene in evaluation.scenes}:
-            plain(evaluation.console, f"{name}: taken from the run folder")
-            return done
-        # The same options give other scenes where the code that makes or chooses them was changed.
-        plain(evaluation.console, f"{name}: what the run folder holds is of other scenes")
-    plain(evaluation.console, f"{name}: compiling and running")
-    rows = _evaluated(evaluation, name, policy, folder)
-    if folder is not None:
-        # Last of all: with it, the policy counts as finished.
-        folder.write_part(key, rows)
-    return rows
-
-
-def _evaluated(evaluation: _Evaluation, name: str, policy: Any, folder: RunFolder | None) -> dict[str, dict]:
-    from perlsim.evaluation.closed_loop import ClosedLoop, story
-    from perlsim.evaluation.report import without_nan
-    from perlsim.sim.rollout import RolloutConfig
-
-    args = evaluation.args
-    config = RolloutConfig(horizon=args.horizon, replan_every=args.replan_every)
-    loop = ClosedLoop(config, evaluation.agents, policy)
-    kept = _kept(len(evaluation.scenes), args.rollouts)
-    rows: dict[str, dict] = {}
-    with _rollouts(folder, name) as keep:
-        for number, bucket in enumerate(evaluation.buckets):
-            if number not in evaluation.banks:
-                evaluation.banks[number] = loop.put(bucket.host.bank)
-            bank = evaluation.banks[number]
-            scored = evaluation.navsim.score(policy, bucket, bank)
-            driven = loop.run(bucket, bank, args.seed)
-            for place, (scene, metrics, trace, log_ego), own in zip(
-                bucket.numbers, driven, scored, strict=True
-            ):
-                rows[scene.scene_id] = without_nan({**own, **metrics})
-                if keep is not None and int(place) in kept:
-                    line = story(scene, rows[scene.scene_id], trace, log_ego, config.replan_every)
-                    keep(scene, trace, line, f"policy {name}, agents {args.agents}")
-    return {scene.scene_id: rows[scene.scene_id] for scene in evaluation.scenes}
-
-
-def _realism(evaluation: _Evaluation, folder: RunFolder | None) -> dict[str, Any]:
+def _realism(args: Arguments, evaluation: Evaluation) -> dict[str, Any]:
     """Realism of the agent model over the logs of the scenes."""
     from perlsim.evaluation.report import realism_json
     from perlsim.metrics.realism import realism
     from perlsim.output import plain
 
+    folder = evaluation.folder
     if folder is not None and (done := folder.part(_REALISM)) is not None:
         return done
-    plain(evaluation.console, f"agents {evaluation.args.agents}: realism, compiling and running")
+    plain(evaluation.console, f"agents {args.agents}: realism, compiling and running")
     logs = {id(scene.scenario): scene.scenario for scene in evaluation.scenes}
-    measured = realism(logs.values(), evaluation.agents, seed=evaluation.args.seed)
-    content = realism_json(measured, evaluation.args.agents)
+    measured = realism(logs.values(), evaluation.agents, seed=args.seed)
+    content = realism_json(measured, args.agents)
     if folder is not None:
         folder.write_part(_REALISM, content)
     return content
-
-
-@contextlib.contextmanager
-def _rollouts(folder: RunFolder | None, name: str) -> Iterator[Any]:
-    """Writes rollouts of one policy beside each other; they are in their place once all are written."""
-    from perlsim.runs import file_name_of
-    from perlsim.store import ScenarioStore
-    from perlsim.store.writer import StoreWriter
-    from perlsim.trace import simulated_scenario
-
-    if folder is None:
-        yield None
-        return
-    place = f"rollouts/{file_name_of(name)}"
-    lines: list[bytes] = []
-    with StoreWriter(ScenarioStore.create(folder.fresh_folder(place))) as writer:
-
-        def keep(scene: EvalScene, trace: Any, line: dict, made_by: str) -> None:
-            made = simulated_scenario(
-                scene.scenario, trace, scene.start, scenario_id=scene.scene_id, made_by=made_by
-            )
-            writer.add(made)
-            lines.append(orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY))
-
-        yield keep
-    folder.settle(place)
-    folder.write(f"{place}.jsonl", b"\n".join(lines).decode() + "\n" if lines else "")
-
-
-def _kept(count: int, most: int) -> set[int]:
-    """Places of the scenes whose rollouts are kept, evenly spread."""
-    if most <= 0:
-        return set()
-    return set(np.linspace(0, count - 1, min(most, count)).astype(int).tolist())
 
 
 def _finish(args: Arguments, folder: RunFolder, names: list[str], results: dict) -> None:

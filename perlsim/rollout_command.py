@@ -6,7 +6,8 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,8 +25,16 @@ if TYPE_CHECKING:
 MIN_REPEATS, MIN_SECONDS, MAX_SECONDS = 3, 2.0, 30.0
 
 
-def run(args: Arguments) -> int:
+def run(
+    args: Arguments,
+    load_policy: Callable[[Path], Any] | None = None,
+    load_agents: Callable[[Path], Any] | None = None,
+) -> int:
     """Runs the command, prints the report and writes it as JSON.
+
+    Args:
+        args: of the command.
+        load_policy, load_agents: read learned policies and agent models from their folders.
 
     Returns:
         Exit code: 0, or 1 where some episode has numbers that are not finite.
@@ -51,7 +60,9 @@ def run(args: Arguments) -> int:
     devices = _devices(jax.devices(), args.devices)
     weights = reward_of(args.reward or "perlad")
     config = RolloutConfig(horizon=args.horizon)
-    rollout = Rollout(config, agents_of(args.agents), policy_of(args.policy), devices)
+    rollout = Rollout(
+        config, agents_of(args.agents, load_agents), policy_of(args.policy, load_policy), devices
+    )
     scenarios, notes = load(args.store, args.split, replayed=rollout.policy.replays_log)
     buckets = group(scenarios, args.max_agents)
     shares = share_out(args.vmap, [len(bucket) for bucket in buckets])
@@ -94,13 +105,14 @@ def run_bucket(
     import jax
 
     from perlsim.bank_build import build_bank
+    from perlsim.policies import observed_pieces
     from perlsim.rollout_report import BucketRun
     from perlsim.sim.rollout import sample_episodes
 
     begin = time.perf_counter()
-    # Rule-based policies are privileged: nothing is observed.
+    pieces = observed_pieces(rollout.policy, rollout.agents)
     host = build_bank(
-        scenarios, max_agents=max_agents, observed_pieces=None, agent_paths=rollout.requires_paths
+        scenarios, max_agents=max_agents, observed_pieces=pieces, agent_paths=rollout.requires_paths
     )
     build_seconds = time.perf_counter() - begin
     replayed = rollout.policy.replays_log

@@ -192,7 +192,7 @@ class Tracer:
         agents: agent model.
         policy: ego policy.
         outputs: which fields of `Trace` to emit.
-        devices: devices to spread episodes over; None takes all.
+        devices: devices to spread episodes over; None takes all of this process.
     """
 
     def __init__(
@@ -249,14 +249,14 @@ class OverEpisodes:
 
     Args:
         one: ``one(constants, episode) -> result``, pure.
-        devices: None takes all.
+        devices: None takes all of this process.
         chunk: most episodes at once on a device.
         in_turn: whether a CPU runs the episodes of a chunk one after the other: for functions that skip work by
             conditions, which a vectorised batch cannot.
     """
 
     def __init__(self, one, devices=None, chunk: int = CHUNK, in_turn: bool = False):
-        self.devices, self.chunk = list(devices or jax.devices()), chunk
+        self.devices, self.chunk = list(devices or jax.local_devices()), chunk
         self.mesh = Mesh(np.array(self.devices), (_AXIS,), axis_types=(AxisType.Auto,))
         on_cpu = self.devices[0].platform == "cpu"
         options = backend.compiler_options(self.devices[0].platform)

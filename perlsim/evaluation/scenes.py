@@ -23,8 +23,6 @@ HISTORY = 15
 STANDING_DISTANCE = 0.5
 # Agent slots of buckets: fewer than a rollout's, since a program takes longer to compile than to run here.
 AGENT_SLOTS = (64, 256, 1024)
-# Lane and boundary pieces of an observation, the default of `build_bank`.
-OBSERVED_PIECES = (64, 40)
 # Number of scenes of the embedded default.
 EMBEDDED_SCENES = 48
 
@@ -176,7 +174,10 @@ def scenes_named(logs: Iterable[Scenario], wanted: Iterable[tuple[str, str, int]
 
 
 def into_buckets(
-    scenes: Sequence[EvalScene], max_agents: int | None, agent_paths: bool, observed: bool = False
+    scenes: Sequence[EvalScene],
+    max_agents: int | None,
+    agent_paths: bool,
+    observed_pieces: tuple[int, int] | None = None,
 ) -> list[Bucket]:
     """Banks for scenes, smallest first.
 
@@ -184,7 +185,7 @@ def into_buckets(
         scenes: in order.
         max_agents: as of `build_bank`.
         agent_paths: whether road users follow lane paths.
-        observed: whether some policy needs observations.
+        observed_pieces: as of `build_bank`.
     """
     exact = [bucket_of(scene.scenario, max_agents) for scene in scenes]
     sizes = [next(size for size in AGENT_SLOTS if size >= slots) for slots in exact]
@@ -199,7 +200,7 @@ def into_buckets(
             logs,
             max_agents=max_agents,
             agent_paths=agent_paths,
-            observed_pieces=OBSERVED_PIECES if observed else None,
+            observed_pieces=observed_pieces,
         )
         episodes = Episodes(
             np.array([place[id(scene.scenario)] for scene in members], np.int32),

@@ -11,16 +11,21 @@ For the others `proposal_of` makes one of their plan.
 
 `privileged` policies get the `Scene` and `SimState` themselves, as a `PrivilegedView`, in place of an observation;
 tables mark them. Plans are made in the ego frame (`Plan.ahead`); the simulator anchors them.
+
+A learned policy says what it has to be shown, and is shown that: ``observation``, an
+`perlsim.sim.observe.ObservationConfig`, and ``observed_pieces``, the lane and boundary pieces of banks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 
 from perlsim.bank import Scene
-from perlsim.errors import unknown_name
+from perlsim.errors import PerlsimError, unknown_name
 from perlsim.sim.types import Plan, SimState
 
 
@@ -51,8 +56,12 @@ class Policy(Protocol):
         ...
 
 
-def policy_of(name: str) -> Policy:
-    """The rule-based policy of a name.
+def policy_of(name: str, load: Callable[[Path], Policy] | None = None) -> Policy:
+    """The policy of a name: a rule-based one, or a learned one by its folder.
+
+    Args:
+        name: of a rule, or path of a folder.
+        load: reads a learned policy from its folder.
 
     Raises:
         PerlsimError: for an unknown name.
@@ -67,6 +76,27 @@ def policy_of(name: str) -> Policy:
         "idm_route": IdmRoute,
         "pdm_closed": PdmClosed,
     }
-    if name not in known:
-        raise unknown_name("policy", name, known)
-    return known[name]()
+    if name in known:
+        return known[name]()
+    if load is not None and ("/" in name or Path(name).is_dir()):
+        return load(Path(name))
+    raise unknown_name("policy", name, known)
+
+
+def observed_pieces(*models: Any) -> tuple[int, int] | None:
+    """Lane and boundary pieces that banks have to be built with for policies and agent models; None for none.
+
+    Args:
+        models: policies and agent models.
+
+    Raises:
+        PerlsimError: where two networks see different numbers of pieces.
+    """
+    wanted = {model.observed_pieces for model in models if hasattr(model, "observed_pieces")}
+    if len(wanted) > 1:
+        sizes = " and ".join(f"{lanes} lane and {others} boundary pieces" for lanes, others in sorted(wanted))
+        raise PerlsimError(
+            f"these networks cannot share a bank: they see {sizes}",
+            remedy="take networks of one size, or one after the other",
+        )
+    return next(iter(wanted), None)

@@ -11,8 +11,10 @@ A model is a frozen dataclass of numbers and choices with two methods for one sc
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
@@ -21,6 +23,9 @@ import jax.numpy as jnp
 from perlsim.bank import STEP, VX, VY, Scene, X, Y
 from perlsim.errors import PerlsimError, unknown_name
 from perlsim.sim.types import SimState
+
+# Before the folder of a learned model in names of agent models.
+_LEARNED = "world_model="
 
 
 class EgoFuture(NamedTuple):
@@ -138,25 +143,41 @@ class MixedAgents:
         return (choice, tuple(own for own, _ in results)), agents
 
 
-def agents_of(name: str) -> AgentModel:
-    """The agent model of a name: ``log``, ``constant_velocity``, ``idm``, or a mixture ``idm:0.7,log:0.3``.
+def agents_of(name: str, load: Callable[[Path], AgentModel] | None = None) -> AgentModel:
+    """The agent model of a name: ``log``, ``constant_velocity``, ``idm``, ``world_model=FOLDER``, or a mixture
+    ``idm:0.7,log:0.3``.
+
+    Args:
+        name: of it.
+        load: reads a learned model from its folder.
 
     Raises:
         PerlsimError: for an unknown name or weight.
     """
     from perlsim.sim.idm import IdmAgents
 
-    known = {"log": LogAgents, "constant_velocity": ConstantVelocityAgents, "idm": IdmAgents}
-    parts = [part.partition(":") for part in name.split(",")]
-    for part, colon, weight in parts:
-        if part not in known:
-            raise unknown_name("agent model", part, known, "agents")
-        if colon and not _is_weight(weight):
-            raise PerlsimError(f"weight {weight!r} of {part} is not a positive number", field="agents")
-    if len(parts) == 1:
-        return known[parts[0][0]]()
-    share = jnp.asarray([float(weight or 1.0) for _, _, weight in parts], jnp.float32)
-    return MixedAgents(tuple(known[part]() for part, _, _ in parts), share)
+    known: dict[str, Callable[[], AgentModel]] = {
+        "log": LogAgents,
+        "constant_velocity": ConstantVelocityAgents,
+        "idm": IdmAgents,
+    }
+    models, shares = [], []
+    for part in name.split(","):
+        kind, colon, weight = part.rpartition(":") if _is_weight(part.rpartition(":")[2]) else (part, "", "")
+        learned = kind.removeprefix(_LEARNED) if kind.startswith(_LEARNED) else None
+        if learned and load is not None:
+            models.append(load(Path(learned)))
+        elif kind in known:
+            models.append(known[kind]())
+        elif kind.partition(":")[0] in known:
+            raise PerlsimError(
+                f"weight {kind.partition(':')[2]!r} of {kind.partition(':')[0]} is not a positive number",
+                field="agents",
+            )
+        else:
+            raise unknown_name("agent model", kind, [*known, f"{_LEARNED}FOLDER"], "agents")
+        shares.append(float(weight) if colon else 1.0)
+    return models[0] if len(models) == 1 else MixedAgents(tuple(models), jnp.asarray(shares, jnp.float32))
 
 
 def _is_weight(text: str) -> bool:

@@ -79,7 +79,7 @@ class RolloutConfig:
         replan_every: steps between plans; the horizon for one plan only (PerlAD's pseudo-simulation).
         discount: γ of the reward, per step.
         outcomes_for: "ego" or "all"; the latter needs a bank built for it.
-        observation: what policies see that are not privileged.
+        observation: what policies see that are neither privileged nor say themselves what they have to be shown.
         noise: how their perception errs, in Python's numbers; None for perfect observations.
         chunk: episodes simulated at once on one device; None chooses by backend: what stays in the cache of
             a CPU core, everything on a GPU.
@@ -227,14 +227,20 @@ def sim_config(config: RolloutConfig, policy: Any) -> SimConfig:
     """The simulator's choices, with the past that observations of the policy need."""
     if policy.privileged:
         return config.sim
-    return replace(config.sim, past_steps=max(config.sim.past_steps, config.observation.past_steps))
+    seen = _observation_of(config, policy)
+    return replace(config.sim, past_steps=max(config.sim.past_steps, seen.past_steps))
 
 
 def view_of(config: RolloutConfig, policy: Any, scene: Scene, state: SimState) -> Any:
     """What the policy sees of a state."""
     if policy.privileged:
         return PrivilegedView(scene, state)
-    return perceive(config.observation, config.noise, scene, state)
+    return perceive(_observation_of(config, policy), config.noise, scene, state)
+
+
+def _observation_of(config: RolloutConfig, policy: Any) -> ObservationConfig:
+    """What the policy has to be shown, where it says so."""
+    return getattr(policy, "observation", config.observation)
 
 
 def _add(
@@ -263,7 +269,7 @@ class Rollout:
         config: static choices.
         agents: agent model.
         policy: ego policy.
-        devices: devices to spread episodes over; None takes all.
+        devices: devices to spread episodes over; None takes all of this process.
 
     Raises:
         PerlsimError: if the horizon is not a multiple of ``replan_every``.
@@ -272,7 +278,7 @@ class Rollout:
     def __init__(self, config: RolloutConfig, agents: Any, policy: Any, devices=None):
         check_horizon(config)
         self.config = config
-        self.devices = list(devices or jax.devices())
+        self.devices = list(devices or jax.local_devices())
         self.mesh = Mesh(np.array(self.devices), (_AXIS,), axis_types=(AxisType.Auto,))
         options = backend.compiler_options(self.devices[0].platform)
         self._run = jax.jit(partial(_sharded, config, self.mesh), compiler_options=options)

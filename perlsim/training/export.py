@@ -83,6 +83,17 @@ def load_model(folder: Path | str, kind: str) -> tuple[dict[str, Any], Any]:
     return content["config"], _nested(_weights(folder / WEIGHTS, content["weights_sha256"]))
 
 
+def model_folder(path: Path | str, inside: str) -> Path:
+    """Where a model lies that was named by its own folder or by that of the run that made it.
+
+    Args:
+        path: as it was named.
+        inside: its place in a run, such as "policy".
+    """
+    path = Path(path)
+    return path if (path / MODEL).is_file() or not (path / inside / MODEL).is_file() else path / inside
+
+
 def same_shapes(params: Any, expected: Any, folder: Path | str) -> None:
     """Checks parameters against those of a freshly made network.
 

@@ -177,17 +177,17 @@ def test_a_finished_policy_of_other_scenes_is_not_mixed_in(tmp_path, monkeypatch
     """A change of the generator gives other scenes under the same options."""
     from rich.console import Console
 
-    from perlsim import eval_command
+    from perlsim.evaluation.evaluate import Evaluation
     from perlsim.evaluation.scenes import EvalScene
     from perlsim.readers.synthetic import generate
+    from perlsim.sim.agents import LogAgents
 
     scenes = [EvalScene("now@15", next(iter(generate(1, 0))), 15)]
-    console = Console(quiet=True)
-    evaluation = eval_command._Evaluation(None, scenes, [], None, None, console)  # pyright: ignore
-    monkeypatch.setattr(eval_command, "_evaluated", lambda *_: {"now@15": {"pdms": 1.0}})
+    monkeypatch.setattr(Evaluation, "_evaluated", lambda *_: {"now@15": {"pdms": 1.0}})
     with RunFolder(tmp_path / "run", "eval", {}) as folder:
+        evaluation = Evaluation(scenes, LogAgents(), "log", Console(quiet=True), folder)
         folder.write_part("a", {"before@15": {"pdms": 0.0}})
-        assert eval_command._policy_rows(evaluation, "a", None, folder) == {"now@15": {"pdms": 1.0}}
+        assert evaluation.rows("a", None) == {"now@15": {"pdms": 1.0}}
         assert folder.part("a") == {"now@15": {"pdms": 1.0}}
 
 

@@ -179,7 +179,7 @@ def test_numbers_that_are_not_finite_fail_the_command(monkeypatch, tmp_path, cap
             carry, plan = super().act(carry, observation, key)
             return carry, Plan.ahead(plan.path, plan.spacing, plan.target_speed * np.nan)
 
-    monkeypatch.setattr("perlsim.policies.policy_of", lambda name: Nonsense())
+    monkeypatch.setattr("perlsim.policies.policy_of", lambda name, load: Nonsense())
     monkeypatch.setattr(
         rollout_command, "load", lambda store, split, replayed: ([crashing(0), crashing(1)], [])
     )

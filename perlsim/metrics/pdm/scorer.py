@@ -46,7 +46,7 @@ class PdmScorer:
 
     Args:
         config: static choices.
-        devices: devices to spread scenes over; None takes all.
+        devices: devices to spread scenes over; None takes all of this process.
         chunk: scenes at once on one device; None chooses by backend.
 
     Raises:
@@ -60,7 +60,7 @@ class PdmScorer:
                 f"unknown tracker {self.config.tracker!r}", field="tracker", remedy='choose "lqr" or "none"'
             )
         self.chunk = chunk
-        self.devices = list(devices or jax.devices())
+        self.devices = list(devices or jax.local_devices())
         self.mesh = Mesh(np.array(self.devices), (_AXIS,), axis_types=(AxisType.Auto,))
         options = backend.compiler_options(self.devices[0].platform)
         self._run = jax.jit(
