@@ -113,7 +113,7 @@ def step(
 
     An episode that is done goes on moving; its outcomes are for the caller to mask.
     """
-    ego, memory_control = _drive(config, scene, state, plan)
+    ego, memory_control = _drive(config, agents, scene, state, plan)
     # Keyed by step, not by a chain of splits: what a model draws does not depend on who else drew before.
     agent_key = jax.random.fold_in(state.key, state.step)
     future = EgoFuture(5 * (ego.x - state.ego.x), 5 * (ego.y - state.ego.y))
@@ -177,16 +177,28 @@ def step(
     return following, outcome
 
 
-def halfway(config: SimConfig, scene: Scene, state: SimState, plan: Plan) -> Pose:
+def halfway(
+    config: SimConfig, scene: Scene, state: SimState, plan: Plan, agents: AgentModel | None = None
+) -> Pose:
     """The ego after the first physics step of the two that `step` makes of 0.1 s; its z is that of the state."""
-    pose, _ = _drive(config, scene, state, plan, 1)
+    pose, _ = _drive(config, agents, scene, state, plan, 1)
     return pose
 
 
 def _drive(
-    config: SimConfig, scene: Scene, state: SimState, plan: Plan, substeps: int = SUBSTEPS
+    config: SimConfig,
+    agents: AgentModel | None,
+    scene: Scene,
+    state: SimState,
+    plan: Plan,
+    substeps: int = SUBSTEPS,
 ) -> tuple[Pose, Any]:
-    """The ego after some physics steps, and the controllers' memory."""
+    """The ego after some physics steps, and the controllers' memory.
+
+    A model of road users may also have ``disturbed(scene, state, controls) -> controls``: what lies on the road, and
+    puts the ego's controls off.
+    """
+    disturbed = getattr(agents, "disturbed", None)
     controller, vehicle = controller_of(config.controller), ego_vehicle(config, scene)
     last = plan.target_speed.shape[0] - 1
     target_speed = plan.target_speed[jnp.minimum(state.plan_age, last)]
@@ -194,6 +206,8 @@ def _drive(
     def physics(carry, _):
         pose, memory = carry
         controls, memory = control(controller, memory, pose, plan, target_speed)
+        if disturbed is not None:
+            controls = disturbed(scene, state, controls)
         return (drive(pose, controls, vehicle), memory), None
 
     # A loop, not unrolled: it keeps physics and outcomes in kernels of their own, which compile and run faster.

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from perlsim.agent_paths import curve_speed, slowed_ahead
+from perlsim.bank import AGENT_PATH_SPACING
 from perlsim.errors import PerlsimError
 from perlsim.geometry import polylines
 from perlsim.scenario import Array
@@ -43,6 +45,37 @@ NEVER = Trigger(time=np.inf)
 
 
 @dataclass(frozen=True)
+class Meeting:
+    """Where an actor is to be at the moment at which the ego comes to a place: it drives as fast as that takes.
+
+    Attributes:
+        arc: m along the actor's path.
+        ego: m along the ego's route.
+        until: m before ``arc`` from which the actor drives on at its own speed, whatever the ego does.
+    """
+
+    arc: float
+    ego: float
+    until: float = 0.0
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """A stretch of the ego's route on which its controls are off.
+
+    Attributes:
+        begin, end: m along the route.
+        steer: added to the ego's steering, left positive.
+        throttle: added to its throttle.
+    """
+
+    begin: float
+    end: float
+    steer: float
+    throttle: float
+
+
+@dataclass(frozen=True)
 class Actor:
     """One scripted road user.
 
@@ -63,6 +96,7 @@ class Actor:
         flow: number of its flow: actors with the same path that enter it again and again; −1 none.
         gap: m, bumper to bumper, that it keeps when it enters.
         emergency: whether the ego has to yield to it when it comes from behind.
+        meeting: where it is to be when the ego comes to a place; None drives at its own speed.
     """
 
     kind: AgentType
@@ -82,6 +116,7 @@ class Actor:
     flow: int = NO_FLOW
     gap: float = 0.0
     emergency: bool = False
+    meeting: Meeting | None = None
 
     @property
     def is_there(self) -> bool:
@@ -100,15 +135,21 @@ class Actor:
 
 @dataclass(frozen=True)
 class Script:
-    """The actors of one route, in the order of their slots.
+    """What the scenarios of one route bring.
 
     Attributes:
-        actors: see `Actor`.
+        actors: see `Actor`, in the order of their slots.
         light_shift: s by which the programmes of all lights are ahead.
+        light_hold: s of the drive after which all lights stay as they are.
+        start: x, y, z m, heading rad at which the ego begins; None where the route does.
+        disturbances: stretches on which the ego's controls are off.
     """
 
     actors: tuple[Actor, ...] = ()
     light_shift: float = 0.0
+    light_hold: float = np.inf
+    start: tuple[float, float, float, float] | None = None
+    disturbances: tuple[Disturbance, ...] = ()
 
     def __len__(self) -> int:
         return len(self.actors)
@@ -135,14 +176,21 @@ class Script:
 
 
 def join_scripts(scripts: Sequence[Script]) -> Script:
-    """One script of all actors; flows stay apart, and the first shift of the lights holds."""
+    """One script of all; flows stay apart, and of lights and starts the first script that has any decides."""
     joined: list[Actor] = []
     flows = 0
     for script in scripts:
         for actor in script.actors:
             joined.append(actor if actor.flow == NO_FLOW else replace(actor, flow=actor.flow + flows))
         flows = 1 + max((actor.flow for actor in joined), default=NO_FLOW)
-    return Script(tuple(joined), next((script.light_shift for script in scripts if script.light_shift), 0.0))
+    lit = next((one for one in scripts if one.light_shift or one.light_hold < np.inf), Script())
+    return Script(
+        tuple(joined),
+        lit.light_shift,
+        lit.light_hold,
+        next((one.start for one in scripts if one.start is not None), None),
+        tuple(stretch for one in scripts for stretch in one.disturbances),
+    )
 
 
 def standing(kind: AgentType, size: tuple[float, float, float], pose: Array) -> Actor:
@@ -161,6 +209,7 @@ def flow(
     kind: AgentType = AgentType.VEHICLE,
     size: tuple[float, float, float] = (4.6, 1.9, 1.6),
     number: int = 0,
+    meets: tuple[float, float] | None = None,
 ) -> list[Actor]:
     """Actors that keep coming along a path, spread over it when the drive begins.
 
@@ -172,6 +221,7 @@ def flow(
         clear: points ``[3]`` round which nobody begins, within 15 m.
         kind, size: of each.
         number: of the flow.
+        meets: m along the path, and s of the drive at which one of them is to be there; None leaves that to ``rng``.
 
     Raises:
         PerlsimError: for a flow that does not move or keeps no distance.
@@ -184,9 +234,18 @@ def flow(
     length = polylines.arc_lengths(path)[-1]
     count = min(int(np.ceil(length / least)) + 1, MOST_IN_FLOW)
     spaces = rng.uniform(least, max(gaps[1], least), count)
-    arc = length - rng.uniform(0.0, 0.5 * least)
+    arc, ahead = length - rng.uniform(0.0, 0.5 * least), 0
+    if meets is not None:
+        # Of those ahead of who is to be there, the first that is still on the path.
+        begin = _begins_at(path, speed, *meets)
+        numbers = np.arange(1, max(int((length - begin) / least), 0) + 2)
+        arcs = begin + np.concatenate([[0.0], np.cumsum(spaces[numbers % count])])
+        ahead = int((arcs[1:] < length).sum())
+        arc = float(arcs[ahead])
+    # The distance before each, from the first to the last, and then again.
+    spaces = spaces[(ahead + 1 - np.arange(count)) % count]
     members = []
-    for space in spaces.tolist():
+    for space, behind in zip(spaces.tolist(), np.roll(spaces, -1).tolist(), strict=True):
         at = polylines.interpolate(path, np.array([max(arc, 0.0)]))[0]
         is_clear = all(np.hypot(*(at - point)[:2]) > CLEAR for point in clear)
         begin = arc if arc >= 0 and is_clear else -1.0
@@ -203,5 +262,16 @@ def flow(
                 gap=space - size[0],
             )
         )
-        arc -= space
+        arc -= behind
     return members
+
+
+def _begins_at(path: Array, speed: float, arc: float, time: float) -> float:
+    """Where on a path [m] somebody begins who is at ``arc`` m after ``time`` s; negative before its first point."""
+    stations = np.arange(0.0, max(arc, 1.0) + AGENT_PATH_SPACING, AGENT_PATH_SPACING)
+    points = polylines.interpolate(path, stations)
+    heading = np.unwrap(polylines.headings(points))
+    paces = np.minimum(slowed_ahead(curve_speed(heading)), speed)
+    times = np.concatenate([[0.0], np.cumsum(AGENT_PATH_SPACING / paces[:-1])])
+    left = float(np.interp(arc, stations, times)) - time
+    return float(np.interp(left, times, stations)) if left >= 0 else left * speed

@@ -40,10 +40,13 @@ from perlsim.sim.agents import EgoFuture
 from perlsim.sim.core import with_ego
 from perlsim.sim.idm import IdmAgents, IdmMemory, path_points, rows_on
 from perlsim.sim.types import SimState
+from perlsim.sim.vehicle import Controls
 from perlsim.worlds.actors.script import NO_FLOW, Actor, Script
 
 # Who enters a flow looks so far back [m] and aside [m] for others on its lane.
 _BEHIND, _ASIDE = 20.0, 2.0
+# Share of its own speed below which nobody goes to meet the ego: it does not wait for an ego that waits.
+_LEAST_PACE = 0.3
 _FAR = 1e4
 _LONG_AGO = 1e6
 
@@ -78,6 +81,8 @@ class ScriptedMemory(NamedTuple):
         "obeys",
         "flow",
         "gap",
+        "meeting",
+        "disturbances",
         "time_headway",
     ],
     meta_fields=["look_ahead"],
@@ -97,6 +102,8 @@ class ScriptedAgents:
         limits: ``[S, 3, A]`` m/s²: acceleration, deceleration, braking.
         heeds, obeys: bool ``[S, A]``.
         flow: int32 ``[S, A]``; gap: ``[S, A]`` m.
+        meeting: ``[S, 3, A]`` m: `script.Meeting`; negative arcs for none.
+        disturbances: ``[S, D, 4]``: begin, end [m], steer, throttle (`script.Disturbance`).
         time_headway: s, of the IDM.
         look_ahead: m of path on which each looks for others (static).
     """
@@ -115,6 +122,8 @@ class ScriptedAgents:
     obeys: jax.Array
     flow: jax.Array
     gap: jax.Array
+    meeting: jax.Array
+    disturbances: jax.Array
     time_headway: jax.Array | float = 1.0
     look_ahead: float = 60.0
     requires_paths: ClassVar[bool] = False
@@ -136,7 +145,7 @@ class ScriptedAgents:
         s, along, rows = scene.idx, self._on(scene), with_ego(state)
         half_length = scene.bank.boxes[s, 0]
         since, begins = self._since(memory, s, state)
-        wanted = self._wanted(s, since)
+        wanted = self._in_time(s, self._wanted(s, since), memory.arc, state)
         # Who is absent stands, invalid, where it would enter, so that it sees who is in its way.
         slots = jnp.arange(rows.shape[1])
         here = rows_on(along, memory.arc, memory.speed, memory.present.astype(jnp.float32))
@@ -167,7 +176,7 @@ class ScriptedAgents:
 
         is_over = memory.present & (arc >= self.length[s])
         is_waiting = ~memory.present & (self.flow[s] != NO_FLOW)
-        enters = self._enters(s, is_waiting, rows, gap)
+        enters = self._enters(s, is_waiting, rows, gap, memory.arc, half_length)
         appears = begins & ~memory.present & ~is_waiting
         fresh = enters | appears
         entry = safe_sqrt(
@@ -197,16 +206,51 @@ class ScriptedAgents:
         passed = (since >= 0).astype(jnp.int32) + (since >= self.until[s]).sum(0)
         return jnp.take_along_axis(self.speeds[s], passed[None], 0)[0]
 
-    def _enters(self, s: jax.Array, is_waiting: jax.Array, rows: jax.Array, gap: jax.Array) -> jax.Array:
-        """Who of those that wait enters: the first of each flow that has room before and behind it."""
+    def _in_time(self, s: jax.Array, wanted: jax.Array, arc: jax.Array, state: SimState) -> jax.Array:
+        """Speeds with which they come to their meetings as the ego does, where they have any [m/s]."""
+        own, ego, until = self.meeting[s]
+        left, time = own - arc, (ego - state.route_arc) / jnp.maximum(state.ego.speed, 0.1)
+        pace = jnp.clip(left / jnp.maximum(time, 0.1), _LEAST_PACE * wanted, wanted)
+        return jnp.where((left > until) & (time > 0), pace, wanted)
+
+    def disturbed(self, scene: Scene, state: SimState, controls: Controls) -> Controls:
+        """The ego's controls, put off where it drives over a disturbance."""
+        begin, end, steer, throttle = self.disturbances[scene.idx].T
+        here = (state.route_arc > begin) & (state.route_arc < end)
+        return controls._replace(
+            steer=jnp.clip(controls.steer + jnp.sum(here * steer), -1.0, 1.0),
+            throttle=jnp.clip(controls.throttle + jnp.sum(here * throttle), 0.0, 1.0),
+        )
+
+    def _enters(
+        self,
+        s: jax.Array,
+        is_waiting: jax.Array,
+        rows: jax.Array,
+        gap: jax.Array,
+        arc: jax.Array,
+        half_length: jax.Array,
+    ) -> jax.Array:
+        """Who of those that wait enters: the first of each flow that has room before and behind it.
+
+        Args:
+            s: scene.
+            is_waiting: bool ``[A]``.
+            rows: ``[8, A]``, everybody.
+            gap: m, to whoever is ahead.
+            arc, half_length: m, of all on their paths.
+        """
         dx, dy = rows[X] - rows[X][:, None], rows[Y] - rows[Y][:, None]
         along = dx * rows[COS][:, None] + dy * rows[SIN][:, None]
         across = dy * rows[COS][:, None] - dx * rows[SIN][:, None]
         near = (along > -_BEHIND) & (along < _ASIDE) & (jnp.abs(across) < _ASIDE)
         near &= jnp.abs(rows[Z] - rows[Z][:, None]) < LEVEL_HEIGHT
         blocked = (near & (rows[VALID] > 0)).any(1)
-        free = is_waiting & ~blocked & (gap >= self.gap[s])
         same = self.flow[s] == self.flow[s][:, None]
+        others = same & (rows[VALID] > 0)
+        before = jnp.where(others, arc - half_length, _FAR).min(1) - half_length
+        free = is_waiting & ~blocked & (before >= self.gap[s])
+        free &= gap >= jnp.minimum(self.gap[s], self.look_ahead - _ASIDE)
         earlier = jnp.tril(jnp.ones(same.shape, bool), -1)
         return free & ~(same & earlier & free).any(1)
 
@@ -237,8 +281,12 @@ def stack_scripts(
             step = (path[-1] - path[-2]) * (1, 1, 0, 1, 0)
             paths[row, slot] = np.concatenate([path, path[-1] + more * step])
             stops[row, slot, : len(lines)] = lines
+    disturbances = np.zeros((len(tables), max([1] + [len(s.disturbances) for s in scripts]), 4), np.float32)
+    for row, script in enumerate(scripts):
+        for number, one in enumerate(script.disturbances):
+            disturbances[row, number] = one.begin, one.end, one.steer, one.throttle
     stacked = {name: np.stack([table.columns[name] for table in tables]) for name in tables[0].columns}
-    return ScriptedAgents(paths=paths, stops=stops, **stacked)  # pyright: ignore[reportArgumentType]
+    return ScriptedAgents(paths=paths, stops=stops, disturbances=disturbances, **stacked)  # pyright: ignore[reportArgumentType]
 
 
 @dataclass(frozen=True)
@@ -285,8 +333,15 @@ def _tables(script: Script, scenario: Scenario, num_agents: int) -> _Tables:
         "obeys": column([a.obeys for a in actors], False, bool),
         "flow": column([a.flow for a in actors], NO_FLOW, np.int32),
         "gap": column([a.gap for a in actors], 0.0, np.float32),
+        "meeting": column([_meeting(a) for a in actors], (-_FAR, 0.0, 0.0), np.float32),
     }
     return _Tables(slots, paths, stops, columns)
+
+
+def _meeting(actor: Actor) -> tuple[float, float, float]:
+    """The numbers of a meeting; an arc that nobody comes to where there is none."""
+    meeting = actor.meeting
+    return (-_FAR, 0.0, 0.0) if meeting is None else (meeting.arc, meeting.ego, meeting.until)
 
 
 def _finite(trigger) -> list[float]:
