@@ -14,7 +14,7 @@ from jax import lax
 
 from perlsim.bank import HostBank, Scene
 from perlsim.errors import PerlsimError
-from perlsim.sim.core import SimConfig, halfway, init, step
+from perlsim.sim.core import SimConfig, halfway, init, step, with_ego
 from perlsim.sim.rollout import RolloutConfig, sim_config, view_of
 from perlsim.trace import OverEpisodes
 from perlsim.worlds.suite.criteria import Judged, Rules, Seen, Status, Tick, begin, half_way, judge
@@ -35,11 +35,14 @@ class Drives(NamedTuple):
         judged: at the end, ``[B, …]``.
         ego: ``[B, MAX_STEPS, 5]``: x, y, z [m], heading [rad], speed [m/s] after each step; 0 after the end.
         seen: at each tick of 0.05 s, ``[B, MAX_TICKS]`` each.
+        rows: float32 ``[B, MAX_STEPS, 8, A]``, all road users after each step in the layout of a bank's tracks, the
+            ego in slot 0; None where they are not recorded.
     """
 
     judged: Judged
     ego: Any
     seen: Seen
+    rows: Any = None
 
 
 class Examination:
@@ -49,39 +52,44 @@ class Examination:
         policy: ego policy.
         agents: model of the other road users.
         replan_every: steps of 0.1 s between plans, a divisor of `CHUNK`.
+        record: whether to give the rows of all road users (`Drives.rows`): 50 KiB a second of drive and 100 of them.
 
     Raises:
         PerlsimError: for a policy that repeats the log, which routes do not have.
     """
 
-    def __init__(self, policy: Any, agents: Any, replan_every: int = 5):
+    def __init__(self, policy: Any, agents: Any, replan_every: int = 5, *, record: bool = False):
         if policy.replays_log:
             raise PerlsimError("routes have no log to replay", field="--policy")
         if CHUNK % replan_every:
             raise PerlsimError(f"expected a divisor of {CHUNK}", field="--replan-every")
         config = RolloutConfig(sim=SIM, horizon=CHUNK, replan_every=replan_every)
         self.policy, self.agents = policy, agents
-        self._config = config
+        self._config, self._record = config, record
 
-    def __call__(self, cases: Sequence[Case], host: HostBank, seed: int = 0) -> Drives:
+    def __call__(
+        self, cases: Sequence[Case], host: HostBank, seed: int = 0, numbers: Sequence[int] | None = None
+    ) -> Drives:
         """Drives all routes.
 
         Args:
             cases: the routes.
             host: their bank.
-            seed: of all randomness, together with each route's place.
+            seed: of all randomness, together with each route's number.
+            numbers: of the routes; their places by default.
         """
         # One batch on each device where they fit, and never more episodes than routes.
         size = min(-(-len(cases) // len(jax.devices())), BATCH)
-        over = _over_routes(self._config, size)
-        episodes = np.arange(len(cases), dtype=np.int32), _rules_of(cases)
+        over = _over_routes(self._config, size, self._record)
+        places = np.arange(len(cases), dtype=np.int32)
+        episodes = places, places if numbers is None else np.array(numbers, np.int32), _rules_of(cases)
         return over((self.agents, self.policy, over.put(host.bank), jax.random.key(seed)), episodes)
 
 
 @cache
-def _over_routes(config: RolloutConfig, size: int) -> OverEpisodes:
+def _over_routes(config: RolloutConfig, size: int, record: bool) -> OverEpisodes:
     """One for all policies that differ in numbers only: they share a compiled program."""
-    return OverEpisodes(partial(_driven, config), chunk=size)
+    return OverEpisodes(partial(_driven, config, record), chunk=size)
 
 
 def _rules_of(cases: Sequence[Case]) -> Rules:
@@ -101,13 +109,14 @@ class _Loop(NamedTuple):
     chunk: jax.Array
     ego: jax.Array
     seen: Seen
+    rows: jax.Array | None
 
 
-def _driven(config: RolloutConfig, constants, episode) -> Drives:
+def _driven(config: RolloutConfig, record: bool, constants, episode) -> Drives:
     agents, policy, bank, key = constants
-    idx, rules = episode
+    idx, number, rules = episode
     scene, start = Scene(bank, idx), jnp.int32(0)
-    sim_key, policy_key = jax.random.split(jax.random.fold_in(key, idx))
+    sim_key, policy_key = jax.random.split(jax.random.fold_in(key, number))
     sim = sim_config(config, policy)
     rounds = CHUNK // config.replan_every
 
@@ -129,7 +138,8 @@ def _driven(config: RolloutConfig, constants, episode) -> Drives:
             ticks = jax.tree.map(lambda *leaves: jnp.stack(leaves), *ticks)
             judged, seen = lax.scan(lambda judged, tick: judge(judged, scene, rules, *tick), judged, ticks)
             ego = following.ego
-            return (following, judged), (jnp.stack([ego.x, ego.y, ego.z, ego.heading, ego.speed]), seen)
+            pose = jnp.stack([ego.x, ego.y, ego.z, ego.heading, ego.speed])
+            return (following, judged), (pose, seen, with_ego(following) if record else None)
 
         begun = replace(state, plan_age=jnp.int32(0)), judged
         (state, judged), steps = lax.scan(drive, begun, None, length=config.replan_every)
@@ -140,7 +150,7 @@ def _driven(config: RolloutConfig, constants, episode) -> Drives:
         (state, carry, judged), steps = lax.scan(
             plan_and_drive, (loop.state, loop.carry, loop.judged), numbers
         )
-        ego, seen = steps
+        ego, seen, rows = steps
 
         def put(whole, parts, each=1):
             part = parts.reshape(each * CHUNK, *whole.shape[1:])
@@ -153,6 +163,7 @@ def _driven(config: RolloutConfig, constants, episode) -> Drives:
             loop.chunk + 1,
             put(loop.ego, ego),
             jax.tree.map(partial(put, each=MAX_TICKS // MAX_STEPS), loop.seen, seen),
+            put(loop.rows, rows) if record else None,
         )
 
     def goes_on(loop: _Loop) -> jax.Array:
@@ -166,6 +177,7 @@ def _driven(config: RolloutConfig, constants, episode) -> Drives:
         jnp.int32(0),
         jnp.zeros((MAX_STEPS, 5), jnp.float32),
         Seen(nothing, nothing - 1),
+        jnp.zeros((MAX_STEPS, *bank.tracks.shape[2:]), jnp.float32) if record else None,
     )
     last = lax.while_loop(goes_on, drive_chunk, first)
-    return Drives(last.judged, last.ego, last.seen)
+    return Drives(last.judged, last.ego, last.seen, last.rows)
