@@ -129,7 +129,7 @@ def _driven(config: RolloutConfig, record: bool, constants, episode) -> Drives:
         def drive(inner, _):
             state, judged = inner
             following, _ = step(sim, agents, scene, state, plan)
-            lights, middle = scene.lights_at(following.step), halfway(sim, scene, state, plan)
+            lights, middle = scene.lights_at(following.step), halfway(sim, scene, state, plan, agents)
             ticks = (
                 (state.ego, Tick(middle, half_way(state.agents, following.agents), lights)),
                 (middle, Tick(following.ego, following.agents, lights)),

@@ -94,13 +94,14 @@ def case_of(
     script = Script() if script is None else script
     small, new_idx = town.crop(boxes_along(dense.points, MARGIN))
     steps = MAX_STEPS + 1
-    lights = small.lights_at(np.arange(steps) * STEP + script.light_shift)
+    lights = small.lights_at(np.minimum(np.arange(steps) * STEP, script.light_hold) + script.light_shift)
     if forced_green:
         lights = replace(lights, state=np.full_like(lights.state, LightState.GREEN))
     known = np.arange(steps) == 0
+    start = np.append(dense.points[0], dense.heading[0]) if script.start is None else np.array(script.start)
     tracks = Tracks(
-        position=np.repeat(dense.points[:1, None], steps, 1),
-        heading=np.full((1, steps), dense.heading[0]),
+        position=np.tile(start[:3], (1, steps, 1)),
+        heading=np.full((1, steps), start[3]),
         velocity=np.zeros((1, steps, 2)),
         size=np.array([EGO_SIZE]),
         kind=np.array([AgentType.VEHICLE], np.int8),
