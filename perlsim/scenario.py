@@ -9,6 +9,7 @@ simulated or measured is in the scenario frame.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -36,6 +37,17 @@ class Ragged:
 
     def __getitem__(self, row: int) -> Array:
         return self.values[self.offsets[row] : self.offsets[row + 1]]
+
+    @cached_property
+    def bounds(self) -> Array:
+        """``[P, 4]``: least x and y, greatest x and y of each row of points; of an empty row (∞, ∞, −∞, −∞)."""
+        bounds = np.tile([np.inf, np.inf, -np.inf, -np.inf], (len(self), 1))
+        filled = np.diff(self.offsets) > 0
+        if filled.any():
+            points, starts = self.values[:, :2], self.offsets[:-1][filled]
+            bounds[filled, :2] = np.minimum.reduceat(points, starts)
+            bounds[filled, 2:] = np.maximum.reduceat(points, starts)
+        return bounds
 
     def rows(self) -> list[Array]:
         """All rows as a list of views."""

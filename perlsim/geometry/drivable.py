@@ -111,9 +111,12 @@ def _levels(shapes: list, sources: list[Array]) -> tuple[Array, list[tuple[int, 
     links: list[tuple[int, int]] = []
     apart: dict[int, set[int]] = {i: set() for i in range(len(shapes))}
     touching: dict[int, set[int]] = {i: set() for i in range(len(shapes))}
-    flat = max(s[:, 2].max() for s in sources) - min(s[:, 2].min() for s in sources) <= LEVEL_GAP
-    for i, j in near[near[:, 0] < near[:, 1]].tolist():
-        if flat or _height_gap(shapes, sources, i, j) <= LEVEL_GAP:
+    low, high = (np.array([of(source[:, 2]) for source in sources]) for of in (np.min, np.max))
+    near = near[near[:, 0] < near[:, 1]]
+    # Heights that differ by less cannot differ by more where the polygons meet.
+    flat = np.maximum(*high[near.T]) - np.minimum(*low[near.T]) <= LEVEL_GAP
+    for (i, j), is_flat in zip(near.tolist(), flat.tolist(), strict=True):
+        if is_flat or _height_gap(shapes, sources, i, j) <= LEVEL_GAP:
             links.append((i, j))
             touching[i].add(j)
             touching[j].add(i)

@@ -17,9 +17,10 @@ from perlsim.worlds.given_lights import given_plan
 from perlsim.worlds.light_plans import LightPlan, default_plan
 from perlsim.worlds.opendrive import Controllers, OpenDriveMap, Signals
 from perlsim.worlds.opendrive.crop import Region, points_in, reindexed, rows_in, select
+from perlsim.worlds.routes.stations import read_stations
 
 # Raise when what is read of a map, or how it is stored, changes.
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,12 @@ class Town:
     Attributes:
         map: its lanes, borders, signals and the rest.
         lights: programmes of its lights.
+        stations: ``[P]`` m of the road's reference line beside each lane (`read_stations`).
     """
 
     map: OpenDriveMap
     lights: LightPlan = field(default_factory=LightPlan)
+    stations: Array = field(default_factory=lambda: np.zeros(0))
 
     def lights_at(self, times: Array) -> Lights:
         """The lights of a scenario: one row for each governed lane, with its states at ``times`` [s]."""
@@ -77,7 +80,7 @@ class Town:
             self.lights.offset[lit],
             self.lights.given[lit],
         )
-        return Town(small, lights), new_idx
+        return Town(small, lights, self.stations[kept] if len(self.stations) else self.stations), new_idx
 
 
 def _cropped_signals(signals: Signals, new_lane: Array, region: Region) -> tuple[Signals, Array, Array]:
@@ -162,7 +165,7 @@ def load_town(
     town = read_arrays(stored, Town, label)
     if town is None:
         whole = opendrive.read(path)
-        town = Town(whole, default_plan(whole))
+        town = Town(whole, default_plan(whole), read_stations(path, whole.road.lanes))
         try:
             write_arrays(stored, town, label)
         except OSError as error:

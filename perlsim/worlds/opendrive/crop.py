@@ -138,21 +138,34 @@ def _within_rows(rows: Ragged) -> Array:
 
 def rows_in(rows: Ragged, region: Region) -> Array:
     """Whether a segment of each row meets the region, by bounding boxes; bool ``[P]``."""
-    if not len(rows.values):
-        return np.zeros(len(rows), bool)
-    meets = np.flatnonzero(_segments_in(rows.values, region) & _within_rows(rows))
-    found = np.zeros(len(rows), bool)
-    found[np.searchsorted(rows.offsets, meets, side="right") - 1] = True
+    found = _rows_near(rows, region)
+    near = select(rows, found)
+    if not len(near.values):
+        return found
+    meets = np.flatnonzero(_segments_in(near.values, region) & _within_rows(near))
+    of_near = np.zeros(len(near), bool)
+    of_near[np.searchsorted(near.offsets, meets, side="right") - 1] = True
+    found[found] = of_near
     return found
 
 
-def _cut(rows: Ragged, region: Region) -> tuple[Ragged, Array]:
+def _rows_near(rows: Ragged, region: Region) -> Array:
+    """Whether the bounding box of each row meets that of the region; of most of a town it does not."""
+    boxes = np.atleast_2d(np.asarray(region, np.float64))
+    x_low, y_low, x_high, y_high = rows.bounds.T
+    whole = np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
+    return _boxes_meet(x_low, x_high, y_low, y_high, whole)
+
+
+def _cut(whole: Ragged, region: Region) -> tuple[Ragged, Array]:
     """Runs of segments that meet the region, and the row each came from."""
+    near = _rows_near(whole, region)
+    rows = select(whole, near)
     if len(rows.values) < 2:
         return Ragged(rows.values[:0], np.zeros(1, np.int64)), np.zeros(0, np.int64)
     meets = np.concatenate([[False], _segments_in(rows.values, region) & _within_rows(rows), [False]])
     first, last = np.flatnonzero(~meets[:-1] & meets[1:]), np.flatnonzero(meets[:-1] & ~meets[1:])
-    origin = np.searchsorted(rows.offsets, first, side="right") - 1
+    origin = np.flatnonzero(near)[np.searchsorted(rows.offsets, first, side="right") - 1]
     width = rows.values.shape[1]
     pieces = [rows.values[a : b + 1] for a, b in zip(first, last, strict=True)]
     return Ragged.from_rows(pieces, width=width, dtype=rows.values.dtype), origin

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perlsim.geometry import polylines
-from perlsim.scenario import Array, Lanes
+from perlsim.scenario import Array, Lanes, Ragged
 from perlsim.worlds.opendrive.sections import TRAFFIC
 
 HEIGHT = 5.0  # m, lanes farther above or below are of another level; some files round z to metres
@@ -51,6 +51,13 @@ class Stretch:
     change: int = 0
 
 
+def _lengths(lines: Ragged) -> Array:
+    """Lengths of lines in plan, m."""
+    steps = np.append(np.hypot(*np.diff(lines.values[:, :2].astype(np.float64), axis=0).T), 0.0)
+    steps[lines.offsets[1:] - 1] = 0.0  # from the end of a line to the next one
+    return np.add.reduceat(steps, lines.offsets[:-1]) if len(lines) else np.zeros(0)
+
+
 class TownGraph:
     """The traffic lanes of a town, for finding ways.
 
@@ -63,15 +70,16 @@ class TownGraph:
     def __init__(self, lanes: Lanes, stations: Array | None = None):
         self.lanes = lanes
         self.lines = [row.astype(np.float64) for row in lanes.centre.rows()]
-        self.length = np.array([polylines.arc_lengths(line)[-1] for line in self.lines])
+        self.length = _lengths(lanes.centre)
         # CARLA counts the metre marks inside a lane and one more; a lane up to a metre long has one inside.
         self.stations = self.length if stations is None else stations
         self._cost = np.where(self.stations > 1.0, np.ceil(self.stations - 1e-6) - 1.0, 2.0)
         self.is_traffic = np.isin(lanes.kind, [int(kind) for kind in TRAFFIC])
         # CARLA rounds the ends of lanes to metres, which decides between ways of the same length.
         self._start = np.round(np.array([line[0] for line in self.lines]).reshape(-1, 3))
-        self._low = np.array([line[:, :2].min(0) for line in self.lines]).reshape(-1, 2)
-        self._high = np.array([line[:, :2].max(0) for line in self.lines]).reshape(-1, 2)
+        # Of traffic lanes alone: least x and y, greatest x and y.
+        self._traffic_idx = np.flatnonzero(self.is_traffic)
+        self._bounds = np.ascontiguousarray(lanes.centre.bounds[self._traffic_idx].T.astype(np.float64))
         self.successors = [self._traffic(row) for row in lanes.successors.rows()]
         self.left = [self._traffic(row) for row in lanes.left.rows()]
         self.right = [self._traffic(row) for row in lanes.right.rows()]
@@ -81,10 +89,10 @@ class TownGraph:
 
     def places(self, point: Array, reach: float) -> list[Place]:
         """The traffic lane nearest to a point ``[3]`` and those as near, within ``reach`` m, nearest first."""
-        xy = point[:2]
-        near = self.is_traffic & ((self._low - reach <= xy) & (xy <= self._high + reach)).all(1)
+        (x, y), (x_low, y_low, x_high, y_high) = point[:2], self._bounds
+        near = (x_low <= x + reach) & (x - reach <= x_high) & (y_low <= y + reach) & (y - reach <= y_high)
         found = []
-        for lane in np.flatnonzero(near).tolist():
+        for lane in self._traffic_idx[near].tolist():
             hit = polylines.project(self.lines[lane], point[None])
             arc, distance = float(hit.arc[0]), float(hit.distance[0])
             height = polylines.interpolate(self.lines[lane], hit.arc)[0, 2] - point[2]

@@ -40,6 +40,13 @@ class Movement:
     stops: bool
 
 
+def _medians(values: Array, offsets: Array) -> Array:
+    """Median of each row of ``values``, no row empty; row ``i`` lies between ``offsets[i]`` and the next."""
+    count = np.diff(offsets)
+    ordered = values[np.lexsort((values, np.repeat(np.arange(len(count)), count)))]
+    return 0.5 * (ordered[offsets[:-1] + (count - 1) // 2] + ordered[offsets[:-1] + count // 2])
+
+
 class Sites:
     """The places of a town.
 
@@ -56,6 +63,7 @@ class Sites:
         for lane in np.flatnonzero(graph.is_traffic).tolist():
             for following in graph.successors[lane]:
                 self.before[following].append(lane)
+        self._width = _medians(self.lanes.width, self.lanes.centre.offsets)
         self._idx = {name: idx for idx, name in enumerate(self.lanes.ids)}
         self.left = np.full(len(self.lanes), NO_LANE)
         self.right = np.full(len(self.lanes), NO_LANE)
@@ -79,15 +87,11 @@ class Sites:
                 continue
             hit = polylines.project(self.graph.lines[other], middle[None])
             at = polylines.interpolate(self.graph.lines[other], hit.arc)[0]
-            width = 0.5 * (self._width(lane) + self._width(other))
+            width = 0.5 * (self._width[lane] + self._width[other])
             if abs(float(hit.distance[0]) - width) > BESIDE:
                 continue
             is_left = np.cos(ahead) * (at[1] - middle[1]) - np.sin(ahead) * (at[0] - middle[0]) > 0
             (self.left if is_left else self.right)[lane] = other
-
-    def _width(self, lane: int) -> float:
-        offsets = self.lanes.centre.offsets
-        return float(np.median(self.lanes.width[offsets[lane] : offsets[lane + 1]]))
 
     def same_way(self, lane: int, other: int) -> bool:
         """Whether ``other`` is a traffic lane in the direction of ``lane``."""

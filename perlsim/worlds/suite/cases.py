@@ -10,11 +10,11 @@ from typing import NamedTuple
 from perlsim.errors import PerlsimError
 from perlsim.worlds.actors import Script, join_scripts
 from perlsim.worlds.actors.compile import compile_scenario
+from perlsim.worlds.light_plans import LightPlan
 from perlsim.worlds.routes.graph import TownGraph
 from perlsim.worlds.routes.load import Route
 from perlsim.worlds.routes.placement import Places
 from perlsim.worlds.routes.sites import Sites
-from perlsim.worlds.routes.stations import read_stations
 from perlsim.worlds.suite.scene import Case, case_of
 from perlsim.worlds.suite.stages import Stage, stage_of
 from perlsim.worlds.towns import Town, load_town, town_at
@@ -30,7 +30,8 @@ class Worlds:
 
     def __init__(self, maps: Path, lights: Path | None = None):
         self.maps, self.lights = maps, lights
-        self.town, self.graph, self.places = (cache(of) for of in (self._town, self._graph, self._places))
+        self.town, self.graph = cache(self._town), cache(self._graph)
+        self.places = cache(self._places)
 
     def _town(self, name: str) -> Town:
         """A town with its lights."""
@@ -38,8 +39,8 @@ class Worlds:
 
     def _graph(self, name: str) -> TownGraph:
         """The lanes of a town, along which routes lead."""
-        lanes = self.town(name).map.road.lanes
-        return TownGraph(lanes, read_stations(town_at(self.maps, name), lanes))
+        town = self.town(name)
+        return TownGraph(town.map.road.lanes, town.stations)
 
     def _places(self, name: str) -> Places:
         """The places of a town, at which scenarios are staged."""
@@ -63,7 +64,7 @@ def cases_of(
     cases = []
     for route in routes:
         name = route.definition.town
-        staged = staged_on(route, worlds.places(name), seed)
+        staged = staged_on(route, worlds.places(name), seed, worlds.town(name).lights)
         cases.append(
             case_of(
                 route,
@@ -91,12 +92,12 @@ class Staged(NamedTuple):
     notes: list[str]
 
 
-def staged_on(route: Route, places: Places, seed: int = 0) -> Staged:
-    """Stages the scenarios of a route, at the places of its town."""
+def staged_on(route: Route, places: Places, seed: int = 0, lights: LightPlan | None = None) -> Staged:
+    """Stages the scenarios of a route, at the places of its town and with its lights."""
     scripts, stages, notes = [], [], []
     for scenario, at in zip(route.definition.scenarios, route.triggers.tolist(), strict=True):
         try:
-            script = compile_scenario(scenario, route, at, places, seed)
+            script = compile_scenario(scenario, route, at, places, seed, lights)
         except PerlsimError as error:
             notes.append(error.message)
             continue
