@@ -52,7 +52,7 @@ class NetworkConfig:
     layers: int = 2
     expansion: int = 2
     pool_width: int = 32
-    decoder_width: int = 128
+    decoder_width: int = 64
 
     @property
     def observed_pieces(self) -> tuple[int, int]:
@@ -249,7 +249,7 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(self, moving: jax.Array, fixed: jax.Array, valid: jax.Array) -> jax.Array:
-        """Moving tokens ``[Q, D]`` changed, seeing ``fixed`` ``[S, D]`` too; ``valid``: bool ``[Q + S]``, not all false."""
+        """Moving tokens ``[Q, D]`` changed; ``fixed`` ``[S, D]`` stay; ``valid``: bool ``[Q + S]``, not all false."""
         normed = nn.LayerNorm()(moving)
         tokens = jnp.concatenate([normed, fixed])
         query, key, value = (
@@ -268,3 +268,25 @@ class Attention(nn.Module):
 
 def _masked(tokens: jax.Array, valid: jax.Array) -> jax.Array:
     return jnp.where(valid[:, None], tokens, 0.0)
+
+
+def nothing_seen(config: NetworkConfig) -> Observation:
+    """An observation of an empty scene, with the shapes that a network expects."""
+    observation = config.observation
+    agents, past = observation.num_agents, observation.history
+    lanes, boundaries = config.observed_pieces
+    lines, points = observation.num_stop_lines, observation.route_points
+    return Observation(
+        ego=jnp.zeros(8),
+        agents=jnp.zeros((agents, 9)),
+        agents_valid=jnp.zeros(agents, bool),
+        past=jnp.zeros((agents, past, 4)),
+        past_valid=jnp.zeros((agents, past), bool),
+        lanes=jnp.zeros((lanes, 8)),
+        lanes_valid=jnp.zeros(lanes, bool),
+        boundaries=jnp.zeros((boundaries, 8)),
+        boundaries_valid=jnp.zeros(boundaries, bool),
+        stop_lines=jnp.zeros((lines, 6)),
+        stop_lines_valid=jnp.zeros(lines, bool),
+        route=jnp.zeros((points, 2)),
+    )
