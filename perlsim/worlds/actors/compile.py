@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from perlsim.errors import PerlsimError, unknown_name
-from perlsim.worlds.actors import crossings, flows, obstacles
+from perlsim.worlds.actors import crossings, flows, obstacles, occlusions, timing
 from perlsim.worlds.actors.ground import Ground, ground_of
 from perlsim.worlds.actors.script import Actor, Script
+from perlsim.worlds.light_plans import LightPlan
 from perlsim.worlds.routes.catalogue import SCENARIO_TYPES
 from perlsim.worlds.routes.definitions import RouteScenario
 from perlsim.worlds.routes.load import Route
@@ -21,7 +23,7 @@ def _nobody(ground: Ground) -> list[Actor]:
     return []
 
 
-MAKERS: Mapping[str, Callable[[Ground], list[Actor]]] = {
+MAKERS: Mapping[str, Callable[[Ground], list[Actor] | Script]] = {
     "Accident": obstacles.accident,
     "AccidentTwoWays": obstacles.accident,
     "ConstructionObstacle": obstacles.construction,
@@ -35,6 +37,12 @@ MAKERS: Mapping[str, Callable[[Ground], list[Actor]]] = {
     "StaticCutIn": obstacles.static_cut_in,
     "ParkingCutIn": obstacles.parking_cut_in,
     "InvadingTurn": obstacles.invading_turn,
+    "ControlLoss": obstacles.control_loss,
+    "ParkingExit": obstacles.parking_exit,
+    "DOS_01": occlusions.parked_lorries,
+    "DOS_02": occlusions.braking_lorries,
+    "DOS_03": occlusions.waiting_lorry,
+    "DOS_04": occlusions.red_light_runner,
     "YieldToEmergencyVehicle": obstacles.emergency,
     "DynamicObjectCrossing": crossings.dynamic_object,
     "ParkingCrossingPedestrian": crossings.parking_pedestrian,
@@ -54,13 +62,13 @@ MAKERS: Mapping[str, Callable[[Ground], list[Actor]]] = {
             "EnterActorFlow",
             "EnterActorFlowV2",
             "InterurbanActorFlow",
-            "InterurbanAdvancedActorFlow",
             "HighwayExit",
             "MergerIntoSlowTraffic",
             "MergerIntoSlowTrafficV2",
         ),
         flows.placed_flow,
     ),
+    "InterurbanAdvancedActorFlow": flows.both_ways,
     "CrossingBicycleFlow": flows.bicycle_flow,
     "HighwayCutIn": flows.highway_cut_in,
     "SequentialLaneChange": flows.lanes_traffic,
@@ -78,15 +86,14 @@ MAKERS: Mapping[str, Callable[[Ground], list[Actor]]] = {
 }
 """What puts the actors of each type on the road."""
 
-_NOT_YET: Mapping[str, str] = {
-    "ControlLoss": "the ego's vehicle knows no disturbance of its steering and throttle",
-    "ParkingExit": "routes start on a traffic lane, not in a gap between parked vehicles",
-    **dict.fromkeys(("DOS_01", "DOS_02", "DOS_03", "DOS_04"), "occlusion cases are not scripted"),
-}
-
 
 def compile_scenario(
-    scenario: RouteScenario, route: Route, trigger: float, places: Places, seed: int = 0
+    scenario: RouteScenario,
+    route: Route,
+    trigger: float,
+    places: Places,
+    seed: int = 0,
+    lights: LightPlan | None = None,
 ) -> Script:
     """The script of a scenario.
 
@@ -96,6 +103,7 @@ def compile_scenario(
         trigger: m along the route at which it starts (`Route.triggers`).
         places: of the town.
         seed: of what the file leaves open.
+        lights: programmes of the town, which some types need to run otherwise; None leaves them as they are.
 
     Raises:
         PerlsimError: names the type, where it cannot be staged: not at all, or not at this place.
@@ -103,8 +111,12 @@ def compile_scenario(
     kind, field = scenario.kind, f"route {route.definition.route}"
     if kind not in SCENARIO_TYPES:
         raise unknown_name("scenario type", kind, SCENARIO_TYPES, field)
-    if kind not in MAKERS:
-        raise PerlsimError(f"{kind} cannot be staged: {_NOT_YET[kind]}", field=field)
     if np.isnan(trigger):
         raise PerlsimError(f"{kind} cannot be staged: its trigger lies off the route", field=field)
-    return Script(tuple(MAKERS[kind](ground_of(scenario, route, trigger, places, seed))))
+    ground = ground_of(scenario, route, trigger, places, seed)
+    ground = replace(ground, lights=timing.lights_of(ground, lights))
+    made = MAKERS[kind](ground)
+    script = made if isinstance(made, Script) else Script(tuple(made))
+    if ground.lights is not None:
+        script = replace(script, light_shift=ground.lights.shift, light_hold=ground.lights.hold)
+    return script

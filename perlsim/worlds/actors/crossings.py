@@ -13,6 +13,7 @@ from perlsim.vocabulary import AgentType
 from perlsim.worlds.actors.ground import Ground
 from perlsim.worlds.actors.obstacles import BICYCLE, VAN, WALKER
 from perlsim.worlds.actors.script import Actor, Trigger, standing
+from perlsim.worlds.actors.timing import ahead_of
 
 _PROP = (1.0, 1.4, 2.2)
 # m by which a walk goes on beyond the place where it meets the ego's way, as a multiple of the way there.
@@ -28,9 +29,13 @@ def walks(
     distance: float,
     angle: float = 0.0,
     kind: AgentType = AgentType.PEDESTRIAN,
-    delay: float = 0.0,
+    is_timed: bool = False,
 ) -> Actor:
-    """Somebody who crosses the route at ``at`` m from ``aside`` m beside it, ``angle`` rad off square."""
+    """Somebody who crosses the route at ``at`` m from ``aside`` m beside it, ``angle`` rad off square.
+
+    It sets off when the ego has ``distance`` m left, or at its speed as long as the walk takes; where ``is_timed``,
+    when an ego that reacts to nobody has as long left, whatever bends and lights are still before it.
+    """
     size = BICYCLE if kind == AgentType.CYCLIST else WALKER
     slant = np.tan(angle) * abs(aside)
     x, y, z, heading = ground.poses(at, 0.0)[0]
@@ -44,7 +49,9 @@ def walks(
         kind,
         size,
         path,
-        trigger=Trigger(at, distance, walk / speed + delay),
+        trigger=Trigger(ahead_of(ground, at, walk / speed))
+        if is_timed
+        else Trigger(at, distance, walk / speed),
         speeds=(0.0, speed, speed, speed),
         stop=float(np.hypot(*(end - start))) - 0.3,
         acceleration=10.0,
@@ -81,7 +88,10 @@ def pedestrians(ground: Ground) -> list[Actor]:
     aside = ground.edge(leaves + 1.0, -1.0)
     # Beside each other and behind each other, 1.3 m/s.
     shifts = ((0.4, 0.5), (1.0, 1.5), (1.6, -0.5))
-    return [walks(ground, leaves + 1.0 + along, aside - back, 1.3, distance=12.0) for along, back in shifts]
+    return [
+        walks(ground, leaves + 1.0 + along, aside - back, 1.3, distance=12.0, is_timed=True)
+        for along, back in shifts
+    ]
 
 
 def turning_bicycle(ground: Ground) -> list[Actor]:
@@ -136,7 +146,7 @@ def takes_priority(ground: Ground) -> list[Actor]:
             AgentType.VEHICLE,
             VAN,
             path,
-            trigger=Trigger(meets, distance=12.0, lead=lead),
+            trigger=Trigger(ahead_of(ground, meets, lead)),
             speeds=(0.0, speed, speed, speed),
             acceleration=8.0,
             heeds=False,

@@ -9,10 +9,14 @@ from perlsim.scenario import Array
 from perlsim.vocabulary import AgentType, LaneType
 from perlsim.worlds.actors.ground import Ground
 from perlsim.worlds.actors.obstacles import BICYCLE, CAR
-from perlsim.worlds.actors.script import Actor, Trigger, flow
+from perlsim.worlds.actors.script import Actor, Meeting, Trigger, flow
+from perlsim.worlds.actors.timing import arrival, timed
+from perlsim.worlds.routes.parameters import Point
 
-# m of lane along which bicycles ride.
-_RIDE = 120.0
+# m behind the junction at which a vehicle from a slip road cuts in.
+_CUT_IN = 10.0
+# m of lane along which bicycles ride, at most and at least.
+_RIDE, _SHORTEST_RIDE = 120.0, 20.0
 # m that placed flows drive beyond the place at which the public classes take them away [S].
 _BEYOND = 40.0
 # Share of the limit at which unnamed traffic drives, and the distances in it [m, S].
@@ -32,16 +36,47 @@ def placed_flow(ground: Ground) -> list[Actor]:
     return _flow(ground, ground.between(start, end, _BEYOND))
 
 
-def _flow(ground: Ground, path: Array) -> list[Actor]:
+def both_ways(ground: Ground) -> list[Actor]:
+    """A flow between two places that the file names, and one the other way where oncoming lanes lie beside them."""
+    there = placed_flow(ground)
+    start = _oncoming_at(ground, ground.point("end_actor_flow"))
+    end = _oncoming_at(ground, ground.point("start_actor_flow"))
+    if start is None or end is None:
+        return there
+    return there + _flow(ground, ground.between(start, end, _BEYOND), number=1)
+
+
+def _oncoming_at(ground: Ground, point: Point) -> Point | None:
+    """The place on the oncoming lane beside a point; None where there is none."""
+    sites = ground.places.sites
+    for place in sites.graph.places(np.array(point), 5.0):
+        other = int(sites.left[place.lane])
+        if sites.oncoming(place.lane, other):
+            hit = polylines.project(sites.graph.lines[other], np.array([point]))
+            x, y, z = polylines.interpolate(sites.graph.lines[other], hit.arc)[0].tolist()
+            return x, y, z
+    return None
+
+
+def _flow(ground: Ground, path: Array, number: int = 0) -> list[Actor]:
     gaps = ground.interval("source_dist_interval")
-    return flow(path, ground.number("flow_speed"), gaps, ground.rng, clear=[ground.start])
+    speed, meets = ground.number("flow_speed"), timed(ground, path)
+    return flow(path, speed, gaps, ground.rng, clear=[ground.start], number=number, meets=meets)
 
 
 def bicycle_flow(ground: Ground) -> list[Actor]:
     """Bicycles along the bicycle lane, across the ego's turn."""
     path = _bicycle_lane(ground, np.array(ground.point("start_actor_flow")))
     gaps = ground.interval("source_dist_interval")
-    return flow(path, ground.number("flow_speed"), gaps, ground.rng, kind=AgentType.CYCLIST, size=BICYCLE)
+    return flow(
+        path,
+        ground.number("flow_speed"),
+        gaps,
+        ground.rng,
+        kind=AgentType.CYCLIST,
+        size=BICYCLE,
+        meets=timed(ground, path),
+    )
 
 
 def _bicycle_lane(ground: Ground, start: Array) -> Array:
@@ -54,42 +89,33 @@ def _bicycle_lane(ground: Ground, start: Array) -> Array:
     if not hits:
         raise ground.impossible("no bicycle lane leads from its start")
     hit, lane = min(hits, key=lambda pair: float(pair[0].distance[0]))
-    line, seen = lines[lane], {lane}
-    begin = float(hit.arc[0])
-    while polylines.arc_lengths(line)[-1] < begin + _RIDE:
-        ways = [int(other) for other in lanes.successors[lane] if int(other) not in seen]
-        if not ways:
-            break
-        heading = polylines.headings(line)[-1]
-        lane = min(ways, key=lambda way: abs(polylines.wrap(polylines.headings(lines[way])[-1] - heading)))
-        seen.add(lane)
-        line = np.concatenate([line, lines[lane]])
-    line = line[polylines.without_repeats(line, 0.05)]
-    end = min(begin + _RIDE, polylines.arc_lengths(line)[-1])
-    if end - begin < 20.0:
+    line = ground.onward(lane, float(hit.arc[0]), _RIDE)
+    if polylines.arc_lengths(line)[-1] < _SHORTEST_RIDE:
         raise ground.impossible("the bicycle lane is too short")
-    return polylines.interpolate(line, np.append(np.arange(begin, end - 0.5, 1.0), end))
+    return line
 
 
 def highway_cut_in(ground: Ground) -> list[Actor]:
-    """A vehicle from a slip road, which cuts in 10 m before the ego where both roads join."""
+    """A vehicle from a slip road, which cuts in before the ego where both roads join.
+
+    It comes to a place 10 m behind the junction as the ego comes out of that; 80 % of the limit is then its pace.
+    """
     _, leaves = ground.junction()
-    goal = ground.poses(leaves + 10.0)[0, :3]
+    goal = ground.poses(leaves + _CUT_IN)[0, :3]
     path = ground.between(ground.point("other_actor_location"), (goal[0], goal[1], goal[2]))
-    arcs = polylines.arc_lengths(path)
-    on = ground.along(leaves + 11.0, leaves + 150.0)
-    path = np.concatenate([path, on])
-    # As fast as lets it be there a little before an ego at the limit; it keeps 80 % of the limit.
-    speed = 0.8 * ground.limit(ground.lane(ground.trigger))
-    trigger = Trigger(leaves + 10.0, lead=(arcs[-1] + 12.0) / speed)
+    arc = float(polylines.arc_lengths(path)[-1])
+    path = np.concatenate([path, ground.along(leaves + _CUT_IN + 1.0, leaves + 150.0)])
+    limit = ground.limit(ground.lane(ground.trigger))
     return [
         Actor(
             AgentType.VEHICLE,
             CAR,
             path,
-            trigger=trigger,
-            speeds=(0.0, speed, speed, speed),
+            trigger=Trigger(),
+            speeds=(limit, limit, 0.8 * limit, 0.8 * limit),
+            until=(arrival(ground, leaves), np.inf),
             acceleration=8.0,
+            meeting=Meeting(arc, leaves),
             heeds=False,
         )
     ]
@@ -98,9 +124,8 @@ def highway_cut_in(ground: Ground) -> list[Actor]:
 def joined_traffic(ground: Ground) -> list[Actor]:
     """Traffic on another road into the junction, which meets the ego's way."""
     path = ground.through(ground.other_way(), 60.0, 60.0)
-    return flow(
-        path, _SHARE * ground.limit(ground.lane(ground.trigger)), _GAPS, ground.rng, clear=[ground.start]
-    )
+    speed = _SHARE * ground.limit(ground.lane(ground.trigger))
+    return flow(path, speed, _GAPS, ground.rng, clear=[ground.start], meets=timed(ground, path))
 
 
 def lanes_traffic(ground: Ground) -> list[Actor]:
@@ -111,5 +136,6 @@ def lanes_traffic(ground: Ground) -> list[Actor]:
     for number, lane in enumerate(lanes):
         line = sites.line([*sites.behind(lane, 80.0), *sites.ahead(lane, 80.0)[1:]])
         speed = _SHARE * ground.limit(lane)
-        members += flow(line, speed, _GAPS, ground.rng, clear=[ground.start], number=number)
+        meets = timed(ground, line)
+        members += flow(line, speed, _GAPS, ground.rng, clear=[ground.start], number=number, meets=meets)
     return members

@@ -14,7 +14,7 @@ from perlsim.vocabulary import LaneType
 from perlsim.worlds.routes.definitions import RouteScenario
 from perlsim.worlds.routes.graph import Place
 from perlsim.worlds.routes.load import Route
-from perlsim.worlds.routes.parameters import Point
+from perlsim.worlds.routes.parameters import Point, Pose
 from perlsim.worlds.routes.placement import Places
 from perlsim.worlds.routes.rules import RULES, AtJunction, Other
 from perlsim.worlds.routes.sites import NO_LANE, Movement
@@ -22,6 +22,21 @@ from perlsim.worlds.routes.sites import NO_LANE, Movement
 DEFAULT_LIMIT = 50 / 3.6  # m/s where a lane states none
 BACK, ON = 80.0, 150.0  # m by which the route's line is led on behind its start and beyond its end
 _REACH = 5.0  # m from a lane to a point that a file names
+
+
+@dataclass(frozen=True)
+class LightTimes:
+    """How the programmes of lights run during a drive.
+
+    Attributes:
+        shift: s by which they are ahead.
+        hold: s of the drive after which they stay as they are.
+        green: s of the drive at which the ego's turns green.
+    """
+
+    shift: float
+    hold: float
+    green: float
 
 
 @dataclass(frozen=True)
@@ -36,6 +51,7 @@ class Ground:
         zero: m of that line at which the route starts.
         trigger: m along the route, in plan.
         rng: for what the file leaves open.
+        lights: how they have to run for the type; None where that does not matter.
     """
 
     scenario: RouteScenario
@@ -45,6 +61,7 @@ class Ground:
     zero: float
     trigger: float
     rng: np.random.Generator
+    lights: LightTimes | None = None
 
     def number(self, name: str) -> float:
         """A parameter that is a number."""
@@ -217,6 +234,36 @@ class Ground:
                     line = np.concatenate([line, _cut(on, two.arc, two.arc + beyond)])
                     return line[polylines.without_repeats(line, 0.05)]
         raise self.impossible("no way leads from the start of its flow to the end")
+
+    def onward(self, lane: int, arc: float, metres: float) -> Array:
+        """The line from ``arc`` m of a lane along its straightest successors, ``metres`` m or as far as they go."""
+        sites, lines = self.places.sites, self.places.sites.graph.lines
+        line, seen = lines[lane], {lane}
+        while polylines.arc_lengths(line)[-1] < arc + metres:
+            ways = [int(other) for other in sites.lanes.successors[lane] if int(other) not in seen]
+            if not ways:
+                break
+            heading = polylines.headings(line)[-1]
+            lane = min(
+                ways, key=lambda way: abs(polylines.wrap(polylines.headings(lines[way])[-1] - heading))
+            )
+            seen.add(lane)
+            line = np.concatenate([line, lines[lane]])
+        line = line[polylines.without_repeats(line, 0.05)]
+        end = min(arc + metres, polylines.arc_lengths(line)[-1])
+        if end - arc < 2.0:
+            raise self.impossible("the road is too short")
+        return polylines.interpolate(line, np.append(np.arange(arc, end - 0.5, 1.0), end))
+
+    def place_of(self, pose: Pose) -> Place:
+        """The place on a lane at which somebody stands whose pose the file gives."""
+        lines = self.places.sites.graph.lines
+        for place in self.places.sites.graph.places(np.array(pose[:3]), _REACH):
+            x, y = polylines.interpolate(lines[place.lane], np.array([place.arc + 1.0]))[0, :2]
+            back = polylines.interpolate(lines[place.lane], np.array([max(place.arc - 1.0, 0.0)]))[0]
+            if np.cos(np.arctan2(y - back[1], x - back[0]) - pose[3]) > 0.5:
+                return place
+        raise self.impossible("no lane leads from where one of its vehicles begins")
 
     def impossible(self, why: str) -> PerlsimError:
         """An error that names the type and the route."""

@@ -10,9 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from perlsim.geometry import polylines
 from perlsim.vocabulary import AgentType
-from perlsim.worlds.actors.ground import Ground
-from perlsim.worlds.actors.script import Actor, Trigger, flow, standing
+from perlsim.worlds.actors.ground import BACK, ON, Ground
+from perlsim.worlds.actors.script import Actor, Disturbance, Script, Trigger, flow, standing
+from perlsim.worlds.actors.timing import arrival
 
 CAR, POLICE, VAN = (4.6, 1.9, 1.6), (5.0, 2.0, 1.6), (5.9, 2.1, 2.6)
 LORRY = (7.0, 2.6, 3.2)
@@ -25,6 +27,13 @@ _FIRST_CAR, _SECOND_CAR, _SECOND_BICYCLE = 10.0, 6.0, 9.0  # m behind what is be
 _ONCOMING_BEFORE, _ONCOMING_BEHIND, _ONCOMING_SHARE = 60.0, 140.0, 0.7
 # Distances between the vehicles on the lane beside [m, S].
 _BESIDE_GAPS = (30.0, 70.0)
+# m beyond the place of straying vehicles where they come from, and between them.
+_STRAY_SOURCE, _STRAY_GAP = 30.0, 40.0
+# m from the trigger to patches of debris; their length [m, S] and what they add to steering and throttle.
+_DEBRIS, _PATCH, _STEER, _GAS = (14.0, 48.0, 74.0), 10.0, 0.055, 0.03
+# m by which parked vehicles stand beside the middle of their lane; share of the limit that traffic past them
+# drives [S], and s of the drive at which one of it passes [S].
+_PARKED_ASIDE, _FLOW_SHARE, _BEGINS = 0.4, 0.6, 1.5
 # s that vehicles drive before they brake hard [S].
 _DRIVE = 4.0
 
@@ -183,13 +192,49 @@ def pulls_out(
 
 
 def invading_turn(ground: Ground) -> list[Actor]:
-    """Oncoming vehicles, 40 m apart, that stray over the middle of the road."""
-    at = ground.trigger + ground.number("distance")
+    """Oncoming vehicles, 40 m apart, that stray over the middle of the road as far as the trigger."""
+    far = ground.trigger + ground.number("distance") + _STRAY_SOURCE
     # Of a vehicle with 0.7 m to its side, the side would pass the middle by the offset.
-    shift = ground.number("offset") + ground.width(ground.lane(at)) / 2 - 0.7
+    shift = ground.number("offset") + ground.width(ground.lane(ground.trigger)) / 2 - 0.7
+    aside, _ = ground.beside(ground.trigger, 1.0)
+    path = ground.along(far, ground.trigger, aside - shift)
+    speed = _ONCOMING_SHARE * ground.limit(ground.lane(ground.trigger))
+    middle = ground.trigger + 0.5 * ground.number("distance")
+    meets = float(polylines.arc_lengths(path)[-1]) - (middle - ground.trigger), arrival(ground, middle)
     # Wide ones: beside a car there is room in most lanes. They keep to their line whoever comes [S].
-    stray = oncoming(ground, at, (40.0, 40.0), shift)
+    stray = flow(path, speed, (_STRAY_GAP, _STRAY_GAP), ground.rng, meets=meets)
     return [replace(actor, kind=AgentType.TRUCK, size=LORRY, heeds=False) for actor in stray]
+
+
+def control_loss(ground: Ground) -> Script:
+    """Three patches of debris, too flat to collide with, which put the ego's steering and throttle off."""
+    signs = ground.rng.choice([-1.0, 1.0], (3, 2))
+    return Script(
+        disturbances=tuple(
+            Disturbance(
+                ground.trigger + at - _PATCH / 2, ground.trigger + at + _PATCH / 2, steer * _STEER, gas * _GAS
+            )
+            for at, (steer, gas) in zip(_DEBRIS, signs, strict=True)
+        )
+    )
+
+
+def parking_exit(ground: Ground) -> Script:
+    """The ego begins between two parked vehicles; a flow passes on its route's lane."""
+    sign, at = ground.sign(), ground.trigger
+    aside, _ = ground.beside(at, sign)
+    ahead, behind = ground.number("front_vehicle_distance"), ground.number("behind_vehicle_distance")
+    parked = [
+        standing(AgentType.VEHICLE, CAR, ground.poses(arc, aside + sign * _PARKED_ASIDE)[0])
+        for arc in (at + ahead, at - behind)
+    ]
+    path = ground.along(at - BACK, at + ON)
+    speed, gap = _FLOW_SHARE * ground.limit(ground.lane(at)), ground.number("flow_distance")
+    # One of them is beside the ego when it begins.
+    beside = float(polylines.project(path, ground.poses(at)[:, :3]).arc[0])
+    passing = flow(path, speed, (gap, gap), ground.rng, meets=(beside, _BEGINS))
+    x, y, z, heading = ground.poses(at, aside)[0].tolist()
+    return Script((*parked, *passing), start=(x, y, z, heading))
 
 
 def emergency(ground: Ground) -> list[Actor]:

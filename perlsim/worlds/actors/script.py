@@ -20,8 +20,9 @@ from perlsim.vocabulary import AgentType
 NO_FLOW = -1
 # Actors of one flow at most, and m round points that are to be clear.
 MOST_IN_FLOW, CLEAR = 12, 15.0
-# m/s² that drivers in a flow brake for whoever gets in their way [S].
-FLOW_BRAKING = 5.0
+# m/s² that drivers in a flow brake for whoever gets in their way: they have the right of way, and those of the
+# public classes do not brake at all before they have been hit [S].
+FLOW_BRAKING = 3.0
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,13 @@ class Meeting:
         arc: m along the actor's path.
         ego: m along the ego's route.
         until: m before ``arc`` from which the actor drives on at its own speed, whatever the ego does.
+        pace: m/s, the most until then; its own speed without.
     """
 
     arc: float
     ego: float
     until: float = 0.0
+    pace: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ class ScriptedAgents:
         limits: ``[S, 3, A]`` m/s²: acceleration, deceleration, braking.
         heeds, obeys: bool ``[S, A]``.
         flow: int32 ``[S, A]``; gap: ``[S, A]`` m.
-        meeting: ``[S, 3, A]`` m: `script.Meeting`; negative arcs for none.
+        meeting: ``[S, 4, A]`` m, m/s: `script.Meeting`; negative arcs for none.
         disturbances: ``[S, D, 4]``: begin, end [m], steer, throttle (`script.Disturbance`).
         time_headway: s, of the IDM.
         look_ahead: m of path on which each looks for others (static).
@@ -208,9 +208,10 @@ class ScriptedAgents:
 
     def _in_time(self, s: jax.Array, wanted: jax.Array, arc: jax.Array, state: SimState) -> jax.Array:
         """Speeds with which they come to their meetings as the ego does, where they have any [m/s]."""
-        own, ego, until = self.meeting[s]
+        own, ego, until, most = self.meeting[s]
         left, time = own - arc, (ego - state.route_arc) / jnp.maximum(state.ego.speed, 0.1)
-        pace = jnp.clip(left / jnp.maximum(time, 0.1), _LEAST_PACE * wanted, wanted)
+        most = jnp.where(wanted > 0, jnp.maximum(most, wanted), 0.0)
+        pace = jnp.clip(left / jnp.maximum(time, 0.1), _LEAST_PACE * most, most)
         return jnp.where((left > until) & (time > 0), pace, wanted)
 
     def disturbed(self, scene: Scene, state: SimState, controls: Controls) -> Controls:
@@ -333,15 +334,17 @@ def _tables(script: Script, scenario: Scenario, num_agents: int) -> _Tables:
         "obeys": column([a.obeys for a in actors], False, bool),
         "flow": column([a.flow for a in actors], NO_FLOW, np.int32),
         "gap": column([a.gap for a in actors], 0.0, np.float32),
-        "meeting": column([_meeting(a) for a in actors], (-_FAR, 0.0, 0.0), np.float32),
+        "meeting": column([_meeting(a) for a in actors], (-_FAR, 0.0, 0.0, 0.0), np.float32),
     }
     return _Tables(slots, paths, stops, columns)
 
 
-def _meeting(actor: Actor) -> tuple[float, float, float]:
+def _meeting(actor: Actor) -> tuple[float, float, float, float]:
     """The numbers of a meeting; an arc that nobody comes to where there is none."""
     meeting = actor.meeting
-    return (-_FAR, 0.0, 0.0) if meeting is None else (meeting.arc, meeting.ego, meeting.until)
+    if meeting is None:
+        return -_FAR, 0.0, 0.0, 0.0
+    return meeting.arc, meeting.ego, meeting.until, meeting.pace
 
 
 def _finite(trigger) -> list[float]:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from ghost import drive
 
-from perlsim.errors import PerlsimError
+from perlsim.vocabulary import LightState
 from perlsim.worlds import opendrive
 from perlsim.worlds.actors.compile import MAKERS, compile_scenario
+from perlsim.worlds.light_plans import default_plan
 from perlsim.worlds.routes import leaderboard2
 from perlsim.worlds.routes.catalogue import SCENARIO_TYPES
 from perlsim.worlds.routes.dense import densify
@@ -58,12 +59,12 @@ def definitions(real_data):
     return {definition.route: definition for definition in leaderboard2.read(path)}
 
 
-def _script(definition, places, seed=0):
+def _script(definition, places, seed=0, lights=None):
     dense = densify(definition, places.sites.graph)
     (scenario,) = definition.scenarios
     trigger = dense.position_of(scenario.trigger)
     route = Route(definition, dense, np.array([trigger]))
-    return compile_scenario(scenario, route, trigger, places, seed), dense
+    return compile_scenario(scenario, route, trigger, places, seed, lights), dense
 
 
 @pytest.mark.slow
@@ -102,15 +103,39 @@ def test_the_same_seed_gives_the_same_script_and_another_one_another(definitions
     assert one.shape != other.shape or not np.allclose(one, other)
 
 
-def test_types_that_are_not_staged_are_refused_by_name(definitions, places_of):
-    assert set(SCENARIO_TYPES) - set(MAKERS) == {
-        "ControlLoss",
-        "ParkingExit",
-        "DOS_01",
-        "DOS_02",
-        "DOS_03",
-        "DOS_04",
-    }
+def test_every_type_is_staged():
+    assert set(MAKERS) == set(SCENARIO_TYPES)
+
+
+def test_a_parking_exit_begins_between_two_parked_vehicles_beside_the_lane(definitions, places_of):
+    definition = definitions["26435"]
+    script, dense = _script(definition, places_of(definition.town))
+    assert script.start is not None
+    away = np.array(script.start[:2]) - dense.points[0, :2]
+    aside = np.cos(dense.heading[0]) * away[1] - np.sin(dense.heading[0]) * away[0]
+    assert -4.5 < aside < -1.5
+    apart = np.hypot(*(script.pose[:2, :2] - np.array(script.start[:2])).T)
+    np.testing.assert_allclose(apart, 9.0, atol=1.0)
+
+
+def test_control_loss_disturbs_three_stretches_and_adds_nobody(definitions, places_of):
     definition = definitions["24340"]
-    with pytest.raises(PerlsimError, match="ControlLoss cannot be staged"):
-        _script(definition, places_of(definition.town))
+    script, _ = _script(definition, places_of(definition.town))
+    assert len(script) == 0 and len(script.disturbances) == 3
+    begins = [one.begin for one in script.disturbances]
+    np.testing.assert_allclose(np.diff(begins), [34.0, 26.0], atol=0.1)
+    assert all(abs(one.steer) == 0.055 for one in script.disturbances)
+
+
+def test_the_light_of_the_ego_turns_green_as_the_type_asks(definitions, places_of):
+    definition = definitions["26966"]
+    places = places_of(definition.town)
+    plan = default_plan(places.sites.town)
+    script, dense = _script(definition, places, lights=plan)
+    lanes = set(dense.lane_idx[:40].tolist())
+    rows = [n for n, row in enumerate(plan.rows) if int(places.sites.town.signals.lane_idx[row]) in lanes]
+    times = np.minimum(np.arange(0.0, 60.0, 0.1), script.light_hold) + script.light_shift
+    state = plan.programme(rows[0]).at(times)
+    # Red when it comes, then green for good.
+    assert state[0] == LightState.RED and (np.diff(state.astype(int)) != 0).sum() == 1
+    assert state[-1] == LightState.GREEN and 50 < int((state == LightState.GREEN).argmax()) < 120

@@ -2,16 +2,30 @@
 
 from dataclasses import replace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ghost import drive, scenario_of
 
-from perlsim.bank import STEP, VALID, X, Y
+from perlsim.bank import STEP, VALID, Scene, X, Y
+from perlsim.bank_build import build_bank
 from perlsim.errors import PerlsimError
 from perlsim.geometry import polylines
 from perlsim.scenario import Lights
+from perlsim.sim.core import SimConfig, init
+from perlsim.sim.vehicle import Controls
 from perlsim.vocabulary import AgentType, LightState
-from perlsim.worlds.actors.script import Actor, Script, Trigger, flow, join_scripts, standing
+from perlsim.worlds.actors.script import (
+    Actor,
+    Disturbance,
+    Meeting,
+    Script,
+    Trigger,
+    flow,
+    join_scripts,
+    standing,
+)
 from perlsim.worlds.actors.scripted import stack_scripts
 
 CAR = (4.6, 1.9, 1.6)
@@ -143,3 +157,35 @@ def test_too_few_slots_are_an_error_that_says_so():
     script = Script((_driver(),) * 3)
     with pytest.raises(PerlsimError, match="3 actors in a bank of 3 slots"):
         stack_scripts([script], [scenario_of(script, ROUTE)], 3)
+
+
+def test_whoever_has_a_meeting_is_there_when_the_ego_is_and_does_not_wait_for_one_that_stands():
+    car = _driver(arc=0.0, speeds=(12.0,) * 4, acceleration=6.0, meeting=Meeting(100.0, 80.0))
+    for pace in (7.0, 9.0):
+        drove = drive(Script((car,)), ROUTE, pace, 200)
+        there = np.flatnonzero(drove.arc >= 80.0)[0]
+        assert drove.rows[there, X, 1] == pytest.approx(100.0, abs=2.0)
+    standing_ego = drive(Script((car,)), ROUTE, 0.0, 300)
+    assert standing_ego.rows[-1, X, 1] > 75.0
+
+
+def test_a_disturbance_puts_the_controls_off_on_its_stretch_only():
+    script = Script(disturbances=(Disturbance(20.0, 30.0, 0.2, -0.1),))
+    scenario = scenario_of(script, ROUTE)
+    bank = jax.device_put(build_bank([scenario], observed_pieces=None).bank)
+    agents = jax.device_put(stack_scripts([script], [scenario], bank.num_agents))
+    scene = Scene(bank, jnp.int32(0))
+    state = init(SimConfig(), agents, scene, 0, jax.random.key(0))
+    controls = Controls(jnp.float32(0.1), jnp.float32(0.05), jnp.float32(0.0))
+    for arc, wanted in ((10.0, (0.1, 0.05)), (25.0, (0.3, 0.0)), (31.0, (0.1, 0.05))):
+        found = agents.disturbed(scene, replace(state, route_arc=jnp.float32(arc)), controls)
+        np.testing.assert_allclose((found.steer, found.throttle), wanted, atol=1e-6)
+
+
+def test_one_of_a_timed_flow_is_where_it_is_to_be():
+    for seed, time in ((0, 3.0), (1, 8.0), (2, 12.0)):
+        members = flow(LANE, 9.0, (20.0, 45.0), np.random.default_rng(seed), meets=(120.0, time))
+        drove = drive(Script(tuple(members)), _straight(y=-9.0), 0.0, 200)
+        step = round(time / STEP)
+        there = drove.rows[step, VALID] > 0
+        assert np.abs(drove.rows[step, X, there] - 120.0).min() < 3.0
