@@ -66,6 +66,7 @@ def policy_of(name: str, load: Callable[[Path], Policy] | None = None) -> Policy
     Raises:
         PerlsimError: for an unknown name.
     """
+    from perlsim.policies.expert import Expert
     from perlsim.policies.idm_route import IdmRoute
     from perlsim.policies.pdm_closed import PdmClosed
     from perlsim.policies.simple import ConstantVelocity, LogReplay
@@ -75,6 +76,7 @@ def policy_of(name: str, load: Callable[[Path], Policy] | None = None) -> Policy
         "constant_velocity": ConstantVelocity,
         "idm_route": IdmRoute,
         "pdm_closed": PdmClosed,
+        "expert": Expert,
     }
     if name in known:
         return known[name]()

@@ -62,11 +62,11 @@ def path_ahead(scene: Scene, state: SimState, offset: jax.Array | float = 0.0) -
     bank, ego = scene.bank, state.ego
     to_centre = bank.chassis[scene.idx, 1]
     x, y = ego.x - to_centre * ego.cos, ego.y - to_centre * ego.sin
-    start = _place_on_route(scene, state.route_arc - to_centre, x, y)
+    start = place_on_route(scene, state.route_arc - to_centre, x, y)
     # One point more on either side, for directions.
-    route_x, route_y, limit = _sampled(scene, start + SPACING * jnp.arange(-1, POINTS + 1))
-    cos, sin = _directions(route_x, route_y)
-    bend = _curvature(cos, sin)
+    route_x, route_y, limit = sampled(scene, start + SPACING * jnp.arange(-1, POINTS + 1))
+    cos, sin = directions(route_x, route_y)
+    bend = curvature_along(cos, sin)
     route_x, route_y = route_x[1:-1], route_y[1:-1]
     aside = (y - route_y[0]) * cos[0] - (x - route_x[0]) * sin[0]
     turn = jnp.arctan2(ego.sin * cos[0] - ego.cos * sin[0], ego.cos * cos[0] + ego.sin * sin[0])
@@ -82,12 +82,12 @@ def path_ahead(scene: Scene, state: SimState, offset: jax.Array | float = 0.0) -
     inside = 0.5 * to_centre**2 * bend
     left = aside * (1.0 - gone) + slope * length * share * (1.0 - share) ** 2 + (offset + inside) * gone
     path_x, path_y = route_x - left * sin, route_y + left * cos
-    cos, sin = _directions(
+    cos, sin = directions(
         jnp.concatenate([path_x[:1] - SPACING * ego.cos, path_x, 2 * path_x[-1:] - path_x[-2:-1]]),
         jnp.concatenate([path_y[:1] - SPACING * ego.sin, path_y, 2 * path_y[-1:] - path_y[-2:-1]]),
     )
     cos, sin = cos.at[0].set(ego.cos), sin.at[0].set(ego.sin)
-    return RoutePath(start, path_x, path_y, cos, sin, _curvature(cos, sin), limit[1:-1])
+    return RoutePath(start, path_x, path_y, cos, sin, curvature_along(cos, sin), limit[1:-1])
 
 
 def centre_line(path: RoutePath, to_centre: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -130,7 +130,7 @@ def trajectory_on(path: RoutePath, ego: Pose, to_centre: jax.Array, place: jax.A
     return jnp.stack([x, y, heading], 1)
 
 
-def _place_on_route(scene: Scene, guess: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+def place_on_route(scene: Scene, guess: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
     """Arc [m] of the route's point nearest to (x, y), searched near a guess."""
     route = scene.bank.route
     size = min(_SEARCHED, route.shape[1])
@@ -140,7 +140,7 @@ def _place_on_route(scene: Scene, guess: jax.Array, x: jax.Array, y: jax.Array) 
     return (first + project_on_path(points, PATH_SPACING, x, y)) * PATH_SPACING
 
 
-def _sampled(scene: Scene, arcs: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def sampled(scene: Scene, arcs: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """x, y [m] and speed limit [m/s] of the route at arcs [m]; beyond its ends it goes on straight."""
     bank = scene.bank
     first = jnp.clip(jnp.floor(arcs / PATH_SPACING).astype(jnp.int32), 0, bank.route.shape[1] - 2)
@@ -151,14 +151,14 @@ def _sampled(scene: Scene, arcs: jax.Array) -> tuple[jax.Array, jax.Array, jax.A
     return points[:, 0], points[:, 1], limit
 
 
-def _directions(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+def directions(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Unit directions at the inner points of a line."""
     dx, dy = x[2:] - x[:-2], y[2:] - y[:-2]
     scale = lax.rsqrt(jnp.maximum(dx * dx + dy * dy, 1e-6))
     return dx * scale, dy * scale
 
 
-def _curvature(cos: jax.Array, sin: jax.Array) -> jax.Array:
+def curvature_along(cos: jax.Array, sin: jax.Array) -> jax.Array:
     """Curvature [1/m] at each point, from the directions two points apart."""
     turned = sin[2:] * cos[:-2] - cos[2:] * sin[:-2]
     inner = jnp.arcsin(jnp.clip(turned, -1.0, 1.0)) / (2.0 * SPACING)

@@ -1,0 +1,191 @@
+"""A privileged driver by rule: shifts its path round what stands or creeps, and chooses when to go.
+
+At each plan it makes a few paths - along the route, past what blocks it on the left or the right, aside for an
+emergency vehicle - drives each in many ways against forecasts of everybody, and takes the cheapest: nobody touched,
+nobody near, far ahead, on the route, in lanes of its own direction, as before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from perlsim.bank import STEP, Scene
+from perlsim.policies import PrivilegedView
+from perlsim.policies.expert_forecast import CELL, CELLS, Others, Seen, forecast, nobody, seen_now
+from perlsim.policies.expert_road import Frame, frame_of, ground_under, path_beside
+from perlsim.policies.expert_speeds import COMFORTABLE, STANDING_GAP, drive_ways
+from perlsim.policies.idm_route import IdmRoute, targets
+from perlsim.policies.route_path import POINTS, SPACING, RoutePath, centre_line, plan_on
+from perlsim.policies.simple import SPEED_STEPS
+from perlsim.sim.kernels import apart
+from perlsim.sim.types import Plan, SimState
+from perlsim.vocabulary import AgentType
+
+KEEP, LEFT, RIGHT = range(3)
+_NOWHERE = 1e4
+
+
+class Memory(NamedTuple):
+    """What it remembers: the speed at the start [m/s], the others, the manoeuvre of its last plan,
+    and s that it has waited."""
+
+    initial_speed: jax.Array
+    seen: Seen
+    manoeuvre: jax.Array
+    waited: jax.Array
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["route", "speed_factor", "clearance"],
+    meta_fields=[],
+)
+@dataclass(frozen=True)
+class Expert:
+    """See the module.
+
+    Attributes:
+        route: whose numbers for curves, limits, lights and signs it takes.
+        speed_factor: share of the limit that it drives.
+        clearance: m, to what it passes.
+    """
+
+    route: IdmRoute = field(default_factory=IdmRoute)
+    speed_factor: jax.Array | float = 0.85
+    clearance: jax.Array | float = 0.45
+    privileged: ClassVar[bool] = True
+    replays_log: ClassVar[bool] = False
+
+    def init(self, scene: Scene, start: jax.Array, key: jax.Array) -> Memory:
+        """Nobody seen."""
+        return Memory(
+            scene.bank.log_speed[scene.idx, start], nobody(scene), jnp.int32(KEEP), jnp.float32(0.0)
+        )
+
+    def act(self, carry: Memory, observation: PrivilegedView, key: jax.Array) -> tuple[Memory, Plan]:
+        """A plan of 2 s."""
+        scene, state = observation
+        once = scene.bank.once
+        # Who waits at a flow counts on being let in, the more the longer it waits.
+        yields = jnp.clip(0.5 * (carry.waited - 1.0), 0.0, 3.0)
+        frame = apart(once, lambda: frame_of(scene, state))
+        others = apart(once, lambda: forecast(scene, state, frame, carry.seen, yields))
+        seen = seen_now(carry.seen, state)
+        offsets = apart(once, lambda: jnp.stack(self._offsets(scene, state, frame, others, seen)))
+        # Who has waited for long comes nearer.
+        margin = jnp.clip(1.0 - (state.standing - 8.0) / 15.0, 0.2, 1.0)
+
+        def driven(manoeuvre, offset):
+            path = path_beside(frame, scene, state, offset)
+            desired = self.route.desired(path, carry.initial_speed, self.speed_factor)
+            line = self.route.stop(scene, state, path)
+            stop = jnp.minimum(line, self._standing(scene, others, offset))
+            ways = drive_ways(scene, path, state.ego.speed, desired, stop, offset, others, margin)
+            return self._cost(scene, state, path, offset, ways, carry, manoeuvre), path, ways.speed
+
+        every = jnp.arange(len(offsets))
+        costs, paths, speeds = apart(once, lambda: jax.vmap(driven)(every, offsets))
+        chosen = jnp.argmin(costs.ravel())
+        manoeuvre, way = chosen // costs.shape[1], chosen % costs.shape[1]
+        path = jax.tree.map(lambda leaf: leaf[manoeuvre], paths)
+        speed = jnp.interp(
+            STEP * jnp.arange(SPEED_STEPS + 1), CELL * jnp.arange(CELLS + 1), speeds[manoeuvre, :, way]
+        )
+        plan = plan_on(path, state.ego, scene.bank.chassis[scene.idx, 1], targets(speed))
+        passed = jnp.where(carry.seen.step < 0, 0, state.step - carry.seen.step) * STEP
+        # Forgotten while it drives.
+        slow = state.ego.speed < 1.0
+        waited = jnp.where(slow, carry.waited + passed, jnp.maximum(carry.waited - 2.0 * passed, 0.0))
+        return Memory(carry.initial_speed, seen, manoeuvre.astype(jnp.int32), jnp.minimum(waited, 30.0)), plan
+
+    def _offsets(
+        self, scene: Scene, state: SimState, frame: Frame, others: Others, seen: Seen
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Distances ``[POINTS]`` to the left of the route of the manoeuvres' lines [m]."""
+        bank = scene.bank
+        sizes = bank.boxes[scene.idx]
+        half_length, half_width = sizes[0, 0], sizes[1, 0]
+        to_centre = bank.chassis[scene.idx, 1]
+        need = half_width + self.clearance
+        low, high = others.left - others.across, others.left + others.across
+        blocks = others.there & (low < half_width + 0.3) & (high > -half_width - 0.3)
+        blocks &= (others.arc + others.along > to_centre - half_length - 1.0) & (others.arc < 75.0)
+        walks = others.kind == AgentType.PEDESTRIAN
+        patient = jnp.where(seen.drove, 15.0, 0.0)
+        stands = (others.speed < 0.3) & (seen.stood >= patient) & ~walks
+        creeps = others.is_along & (others.kind == AgentType.CYCLIST) & (others.forward < 7.0)
+        passed = blocks & (stands | creeps)
+        # Who creeps is farther by then.
+        pace = jnp.where(creeps, jnp.maximum(others.forward, 0.0), 0.0)
+        reach = jnp.maximum(others.arc - to_centre, 0.0) / jnp.maximum(8.0 - pace, 3.0)
+        begin = others.arc - others.along + pace * reach * 0.5
+        end = others.arc + others.along + pace * (reach + 1.0)
+        strays = blocks & others.is_against & (low > 0)
+        begin_right = jnp.where(strays, to_centre, begin)
+        left = self._bump(state, begin, end, jnp.where(passed, high + need, 0.0), half_length)
+        right = self._bump(
+            state,
+            begin_right,
+            jnp.where(strays, others.arc, end),
+            jnp.where(passed | strays, need - low, 0.0),
+            half_length,
+        )
+        return jnp.zeros(POINTS), left, -right
+
+    def _bump(self, state: SimState, begin, end, height, half_length) -> jax.Array:
+        """A line that is as high [m] as each asks for all along it, and smooth; ``[POINTS]``."""
+        height = jnp.maximum(height, 0.0)
+        ramp = jnp.maximum(state.ego.speed * jnp.sqrt(6.0 / 2.0 * height), 10.0)
+        # The line is that of the box centre.
+        place = SPACING * jnp.arange(POINTS, dtype=jnp.float32)[:, None]
+        place = place + 1.4
+        around = half_length + 1.0
+        away = jnp.maximum(jnp.maximum(begin - around - place, place - end - around), 0.0)
+        share = jnp.clip(1.0 - away / ramp, 0.0, 1.0)
+        return (height * share * share * (3.0 - 2.0 * share)).max(1)
+
+    def _standing(self, scene: Scene, others: Others, offset: jax.Array) -> jax.Array:
+        """Where to stop for whoever stands on a path [m along it]."""
+        bank = scene.bank
+        half_length, half_width = bank.boxes[scene.idx, 0, 0], bank.boxes[scene.idx, 1, 0]
+        to_centre = bank.chassis[scene.idx, 1]
+        at = jnp.clip(jnp.round((others.arc - to_centre) * (1.0 / SPACING)), 0, POINTS - 1).astype(jnp.int32)
+        inside = jnp.abs(others.left - offset[at]) < half_width + others.across + 0.2
+        inside &= others.there & (others.speed < 0.3) & (others.arc + others.along > to_centre)
+        inside &= others.kind != AgentType.PEDESTRIAN
+        gap = jnp.where(
+            (others.kind == AgentType.STATIC) | (others.speed < 0.3), STANDING_GAP + 5.0, STANDING_GAP
+        )
+        rear = others.arc - others.along - to_centre - half_length - gap
+        return jnp.maximum(jnp.where(inside, rear, _NOWHERE).min(), 0.0)
+
+    def _cost(self, scene, state, path: RoutePath, offset, driven, carry: Memory, manoeuvre) -> jax.Array:
+        """Costs ``[M]`` of a path's ways, in metres of progress."""
+        to_centre = scene.bank.chassis[scene.idx, 1]
+        x, y = centre_line(path, to_centre)
+        every = slice(0, 32, 2)
+        ahead, against, junction = ground_under(
+            scene, state.ego.z, x[every], y[every], path.cos[every], path.sin[every]
+        )
+        own = ahead | junction
+        wrong = (against & ~own).sum()
+        off = (~against & ~own & scene.bank.has_lanes[scene.idx]).sum()
+        # Sooner is better, also where both come to the same place.
+        cost = -0.5 * driven.place[-1] - driven.place.mean(0)
+        cost += jnp.where(
+            driven.hits < _NOWHERE, 2000.0 * (1.0 - driven.hits / 12.0) + 20.0 * driven.hit_speed, 0.0
+        )
+        cost += jnp.where(driven.nears < _NOWHERE, 150.0 * (1.0 - driven.nears / 12.0), 0.0)
+        # Harder than in comfort only where needed.
+        losses = jnp.maximum(-jnp.diff(driven.speed, axis=0) / CELL - COMFORTABLE, 0.0)
+        cost += 2.0 * losses.max(0)
+        farthest = jnp.abs(offset).max()
+        aside = 6.0 + 2.0 * farthest + 1.0 * wrong + 60.0 * off + jnp.where(farthest < 0.05, 1e6, 0.0)
+        cost += jnp.where(manoeuvre == KEEP, 0.0, aside)
+        cost += jnp.where(carry.manoeuvre == manoeuvre, 0.0, 4.0)
+        return cost

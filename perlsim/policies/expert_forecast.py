@@ -1,0 +1,197 @@
+"""Where the other road users will be, for the expert: kinematics that bend along the route.
+
+Whoever drives along the route, in its direction or against it, keeps its distance from it; everybody else turns on
+as at present. Braking goes on to a standstill, gaining speed for a second. Nothing is read from an agent model.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from perlsim.bank import COS, SIN, STEP, VALID, VX, VY, Scene, X, Y, Z
+from perlsim.geometry.cells import LEVEL_HEIGHT
+from perlsim.policies.expert_road import Frame, into, out_of
+from perlsim.sim.types import SimState
+from perlsim.vocabulary import AgentType
+
+# Seconds between forecasts, and how many.
+CELL, CELLS = 0.25, 32
+# Slopes [1] up to which others may be on the same road, seen from afar.
+_SLOPE = 0.1
+# Along the route is who turns off it by less than this (sine) within this distance [m].
+_ALONG_SIN, _ALONG_REACH = 0.45, 9.0
+# A turn fades out within this time [s], a motion across the route lasts that long [s].
+_TURN_TIME, _ACROSS_TIME = 2.5, 2.0
+# Slower than this is standing [m/s].
+STANDING = 0.3
+# Changes of speed less than this are none [m/s²]; who follows the ego brakes for it after a while [m/s², s].
+_LEAST_CHANGE, _YIELDS, _YIELDS_AFTER = 1.5, 2.0, 0.5
+
+
+class Seen(NamedTuple):
+    """What the expert remembers of the others ``[A]``: heading, speed [m/s] and being there at the last plan.
+
+    Attributes:
+        step: int32, of that plan.
+        stood: s that each has stood still.
+        drove: bool, whether each was ever seen moving.
+    """
+
+    cos: jax.Array
+    sin: jax.Array
+    speed: jax.Array
+    there: jax.Array
+    step: jax.Array
+    stood: jax.Array
+    drove: jax.Array
+
+
+class Others(NamedTuple):
+    """The other road users ``[A]`` and their forecasts ``[CELLS, A]`` at ``CELL · (1 …)`` s from now.
+
+    Attributes:
+        there: bool, on the ego's level; the ego is not among them.
+        kind: `AgentType`.
+        half_length, half_width: m.
+        arc, left: m, places in the frame; along, across: how far each reaches along and across the route [m].
+        speed: m/s; forward: along the route.
+        is_along, is_against: bool, drives along the route, in its direction or against it.
+        brakes: m/s², present deceleration.
+        x, y, cos, sin: forecasts; arcs, lefts: places of those along the route.
+    """
+
+    there: jax.Array
+    kind: jax.Array
+    half_length: jax.Array
+    half_width: jax.Array
+    arc: jax.Array
+    left: jax.Array
+    along: jax.Array
+    across: jax.Array
+    speed: jax.Array
+    forward: jax.Array
+    is_along: jax.Array
+    is_against: jax.Array
+    brakes: jax.Array
+    x: jax.Array
+    y: jax.Array
+    cos: jax.Array
+    sin: jax.Array
+    arcs: jax.Array
+    lefts: jax.Array
+
+
+def nobody(scene: Scene) -> Seen:
+    """Before the first plan."""
+    zero = jnp.zeros(scene.bank.num_agents)
+    return Seen(zero, zero, zero, zero > 0, jnp.int32(-1), zero, zero > 0)
+
+
+def seen_now(seen: Seen, state: SimState) -> Seen:
+    """What is remembered of a state."""
+    rows = state.agents
+    speed, there = jnp.hypot(rows[VX], rows[VY]), rows[VALID] > 0
+    passed = jnp.where(seen.step < 0, 0, state.step - seen.step) * STEP
+    stands = there & (speed < STANDING)
+    stood = jnp.where(stands, seen.stood + passed, 0.0)
+    drove = there & (seen.drove | (speed > 1.0))
+    return Seen(rows[COS], rows[SIN], speed, there, state.step, stood, drove)
+
+
+def forecast(scene: Scene, state: SimState, frame: Frame, seen: Seen, yields: jax.Array) -> Others:
+    """The others and where they will be.
+
+    Args:
+        scene, state: of the ego.
+        frame: its route.
+        seen: of the plan before.
+        yields: m/s², by which drivers who do not come towards it are counted on to brake for the ego.
+    """
+    rows, ego, sizes = state.agents, state.ego, scene.bank.boxes[scene.idx]
+    half_length, half_width, kind = sizes
+    own_length = half_length[0]
+    x, y, cos, sin = rows[X], rows[Y], rows[COS], rows[SIN]
+    speed = jnp.hypot(rows[VX], rows[VY])
+    dx, dy = x - ego.x, y - ego.y
+    climb = jnp.maximum(jnp.abs(rows[Z] - ego.z) - LEVEL_HEIGHT, 0.0)
+    there = (rows[VALID] > 0) & (jnp.arange(len(x)) > 0)
+    there &= climb * climb <= _SLOPE**2 * (dx * dx + dy * dy)
+    arc, left, route_cos, route_sin = into(frame, x, y)
+    to, off = cos * route_cos + sin * route_sin, sin * route_cos - cos * route_sin
+    forward = rows[VX] * route_cos + rows[VY] * route_sin
+    aside = rows[VY] * route_cos - rows[VX] * route_sin
+    walks = kind == AgentType.PEDESTRIAN
+    parallel = (jnp.abs(off) < _ALONG_SIN) & (jnp.abs(left) < _ALONG_REACH) & ~walks & (speed > STANDING)
+    change, turn = _changes(seen, state, rows, speed)
+    change = jnp.where(walks, 0.0, change)
+
+    times = CELL * jnp.arange(1, CELLS + 1, dtype=jnp.float32)[:, None]
+    ego_arc = scene.bank.chassis[scene.idx, 1]
+    follows = parallel & (to > 0) & (arc + half_length < ego_arc - own_length)
+    drives = ~walks & ~(parallel & (to < 0)) & ~(parallel & (arc > ego_arc) & (jnp.abs(left) < 2.0))
+    lets = jnp.where(follows, jnp.maximum(_YIELDS, yields), jnp.where(drives, yields, 0.0))
+    least = jnp.where(follows, 0.7 * ego.speed, 0.3 * speed)
+    gone = _travelled(times, speed, change, lets, jnp.minimum(least, speed))
+    lefts = left + aside * jnp.minimum(times, _ACROSS_TIME)
+    # Who comes towards the line of the route stays there.
+    lefts = jnp.where((jnp.sign(aside) == -jnp.sign(left)) & (lefts * left < 0), 0.0, lefts)
+    arcs = arc + jnp.sign(to) * gone
+    way_x, way_y, way_cos, way_sin = out_of(frame, arcs, lefts)
+    heading = jnp.arctan2(sin, cos) + turn * _TURN_TIME * (1.0 - jnp.exp(-times / _TURN_TIME))
+    head_cos, head_sin = jnp.cos(heading), jnp.sin(heading)
+    # A vehicle moves along its heading, a walker along its velocity.
+    still = speed < 0.05
+    step_cos = jnp.where(walks & ~still, rows[VX] / jnp.maximum(speed, 0.05), head_cos)
+    step_sin = jnp.where(walks & ~still, rows[VY] / jnp.maximum(speed, 0.05), head_sin)
+    steps = jnp.diff(gone, axis=0, prepend=0.0)
+    free_x, free_y = x + jnp.cumsum(steps * step_cos, 0), y + jnp.cumsum(steps * step_sin, 0)
+    side = jnp.sign(to)
+    return Others(
+        there=there,
+        kind=kind,
+        half_length=half_length,
+        half_width=half_width,
+        arc=arc,
+        left=left,
+        along=half_length * jnp.abs(to) + half_width * jnp.abs(off),
+        across=half_length * jnp.abs(off) + half_width * jnp.abs(to),
+        speed=speed,
+        forward=forward,
+        is_along=parallel & (to > 0),
+        is_against=parallel & (to < 0),
+        brakes=-change,
+        x=jnp.where(parallel, way_x, free_x),
+        y=jnp.where(parallel, way_y, free_y),
+        cos=jnp.where(parallel, side * way_cos, head_cos),
+        sin=jnp.where(parallel, side * way_sin, head_sin),
+        arcs=jnp.where(parallel, arcs, arc + forward * times),
+        lefts=jnp.where(parallel, lefts, left + aside * times),
+    )
+
+
+def _changes(seen: Seen, state: SimState, rows: jax.Array, speed: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Present changes of speed [m/s²] and heading [rad/s], 0 of whom the last plan did not see."""
+    known = seen.there & (rows[VALID] > 0) & (seen.step >= 0)
+    per_second = 1.0 / jnp.maximum((state.step - seen.step) * STEP, STEP)
+    change = jnp.clip((speed - seen.speed) * per_second, -8.0, 3.0)
+    change = jnp.where(jnp.abs(change) > _LEAST_CHANGE, change, 0.0)
+    turned = jnp.arcsin(jnp.clip(rows[SIN] * seen.cos - rows[COS] * seen.sin, -1.0, 1.0))
+    turn = jnp.clip(turned * per_second, -0.8, 0.8)
+    return jnp.where(known, change, 0.0), jnp.where(known & (speed > 1.0), turn, 0.0)
+
+
+def _travelled(times, speed, change, lets, least) -> jax.Array:
+    """Metres ``[CELLS, A]`` that each drives until then, who lets the ego in down to its least speed."""
+    braking = jnp.minimum(change, -1e-3)
+    until = jnp.minimum(times, speed / -braking)
+    brakes = speed * until + 0.5 * braking * until * until
+    gains = speed * times + jnp.maximum(change, 0.0) * (0.5 * jnp.minimum(times, 1.0) ** 2)
+    gains += jnp.maximum(change, 0.0) * jnp.maximum(times - 1.0, 0.0)
+    slows = (speed - least) / jnp.maximum(lets, 1e-3)
+    after = jnp.maximum(times - _YIELDS_AFTER, 0.0)
+    first = jnp.minimum(after, slows)
+    yields = speed * times - lets * (0.5 * first * first + slows * (after - first))
+    return jnp.where(change < 0, brakes, jnp.where(lets > 0, yields, gains))
