@@ -316,15 +316,22 @@ class Eval:
     """Scenes of each policy whose rollouts are kept in the run folder, evenly spread."""
     suite: str | None = None
     """Examine on routes instead of logs: bench2drive-vector or dos-vector. Routes run until they end, 200 s at most."""
-    routes: Path | None = None
-    """File of the suite's routes (Bench2Drive or Leaderboard XML)."""
+    routes: tuple[Path, ...] = ()
+    """Files of the suite's routes (Bench2Drive or Leaderboard XML, beside which a JSON of the same name may hold the
+    scenarios). Routes of several files that share ids are named FILE.ID."""
+    types: tuple[str, ...] = ()
+    """Only routes with a scenario of these types; all by default."""
+    limit: int | None = None
+    """Most routes of a suite, the first; all by default."""
+    batch: int = 256
+    """Routes of a suite that are in memory at once, with about 10 MB each."""
     maps: Path | None = None
     """Folder with the OpenDRIVE towns of the routes, or a CARLA installation."""
     lights: Path | None = None
     """Folder with light programmes of the towns; CARLA's default programmes by default."""
     out: Annotated[Path | None, arg(aliases=["-o"], metavar="RUN")] = None
-    """Folder of the run: results as JSON and HTML, and rollouts to view, or a suite's result files in the
-    Leaderboard's form; made if absent."""
+    """Folder of the run: results as JSON and HTML, rollouts to view, and of a suite result files in the Leaderboard's
+    form and pages of the drives that failed; made if absent."""
     json: Path | None = None
     """Also write the results to this file, as JSON."""
 
@@ -338,6 +345,8 @@ class Eval:
         _at_least("--replan-every", self.replan_every, 1)
         _at_least("--max-agents", self.max_agents, 1)
         _at_least("--rollouts", self.rollouts, 0)
+        _at_least("--limit", self.limit, 1)
+        _at_least("--batch", self.batch, 1)
         if not self.stride > 0:
             raise PerlsimError(f"expected a positive time in seconds, found {self.stride}", field="--stride")
         if self.suite is not None:

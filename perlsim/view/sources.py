@@ -119,13 +119,18 @@ def _sides_of(path: Path) -> list[Side]:
         place = path / "rollouts" / file_name_of(name)
         if place.is_dir():
             store = ScenarioStore.open(place)
-            sides.append(Side(name, "rollout", path, store, _lines(place.with_name(f"{place.name}.jsonl"))))
+            sides.append(Side(name, "rollout", path, store, read_lines(place.with_name(f"{place.name}.jsonl"))))
     if not sides:
         raise PerlsimError("the run kept no rollouts", file=path, remedy="see --rollouts of perlsim eval")
     return sides
 
 
-def _lines(path: Path) -> dict[str, Mapping[str, Any]]:
+def read_lines(path: Path) -> dict[str, Mapping[str, Any]]:
+    """What a run recorded beside each scene, by scene id; empty where there is no such file.
+
+    Raises:
+        FormatError: for a line that is not that of a scene.
+    """
     if not path.is_file():
         return {}
     lines = {}

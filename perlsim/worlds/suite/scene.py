@@ -25,6 +25,8 @@ from perlsim.worlds.towns import Town
 # A route ends after so many ticks of 0.05 s (Bench2Drive), two to a step.
 MAX_TICKS = 4000
 MAX_STEPS = MAX_TICKS // 2
+# Lane and boundary pieces in observations of policies that do not say how many they see.
+OBSERVED_PIECES = (64, 40)
 # Kept of a town on all sides of a route, m.
 MARGIN = 60.0
 # The box of the Leaderboard's ego in CARLA (Lincoln MKZ) as Bench2Drive's clips give it: length, width, height [m].
@@ -136,16 +138,18 @@ def case_of(
     )
 
 
-def bank_of(cases: Sequence[Case], *, observed: bool = True) -> HostBank:
+def bank_of(
+    cases: Sequence[Case], *, observed: bool = True, pieces: tuple[int, int] = OBSERVED_PIECES
+) -> HostBank:
     """One bank of all cases, whose lights go on for the whole time and whose goals are the ends of the routes.
 
     Args:
         cases: at least one.
         observed: whether policies are to see observations.
+        pieces: of lanes and boundaries in an observation.
     """
-    host = build_bank(
-        [case.scenario for case in cases], observed_pieces=(64, 40) if observed else None, in_order=True
-    )
+    scenarios = [case.scenario for case in cases]
+    host = build_bank(scenarios, observed_pieces=pieces if observed else None, in_order=True)
     state = np.zeros((len(cases), MAX_STEPS + 1, host.bank.stop_lines.shape[2]), np.int8)
     for row, case in enumerate(cases):
         state[row, :, : len(case.lights)] = case.lights.T
