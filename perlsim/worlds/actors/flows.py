@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from perlsim.geometry import polylines
@@ -122,10 +124,11 @@ def highway_cut_in(ground: Ground) -> list[Actor]:
 
 
 def joined_traffic(ground: Ground) -> list[Actor]:
-    """Traffic on another road into the junction, which meets the ego's way."""
+    """Traffic on another road into the junction, which meets the ego's way; it obeys the lights."""
     path = ground.through(ground.other_way(), 60.0, 60.0)
     speed = _SHARE * ground.limit(ground.lane(ground.trigger))
-    return flow(path, speed, _GAPS, ground.rng, clear=[ground.start], meets=timed(ground, path))
+    members = flow(path, speed, _GAPS, ground.rng, clear=[ground.start], meets=timed(ground, path))
+    return [replace(member, obeys=True) for member in members]
 
 
 def lanes_traffic(ground: Ground) -> list[Actor]:

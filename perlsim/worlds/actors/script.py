@@ -63,6 +63,14 @@ class Meeting:
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """A stretch of a path, m from its first point."""
+
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True)
 class Disturbance:
     """A stretch of the ego's route on which its controls are off.
 
@@ -100,6 +108,7 @@ class Actor:
         gap: m, bumper to bumper, that it keeps when it enters.
         emergency: whether the ego has to yield to it when it comes from behind.
         meeting: where it is to be when the ego comes to a place; None drives at its own speed.
+        yields: stretches of its path in which it crosses or joins the ways of others; it enters one in a gap only.
     """
 
     kind: AgentType
@@ -120,6 +129,7 @@ class Actor:
     gap: float = 0.0
     emergency: bool = False
     meeting: Meeting | None = None
+    yields: tuple[Stretch, ...] = ()
 
     @property
     def is_there(self) -> bool:

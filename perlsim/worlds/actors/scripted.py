@@ -26,6 +26,8 @@ from perlsim.bank import (
     SIN,
     STEP,
     VALID,
+    VX,
+    VY,
     Scene,
     X,
     Y,
@@ -41,12 +43,15 @@ from perlsim.sim.core import with_ego
 from perlsim.sim.idm import IdmAgents, IdmMemory, path_points, rows_on
 from perlsim.sim.types import SimState
 from perlsim.sim.vehicle import Controls
-from perlsim.worlds.actors.script import NO_FLOW, Actor, Script
+from perlsim.worlds.actors.script import NO_FLOW, Actor, Script, Stretch
 
 # Who enters a flow looks so far back [m] and aside [m] for others on its lane.
 _BEHIND, _ASIDE = 20.0, 2.0
 # Share of its own speed below which nobody goes to meet the ego: it does not wait for an ego that waits.
 _LEAST_PACE = 0.3
+# s before others come to a place within which nobody who yields to them drives into it, and the share of the way to
+# its ends within which they are in it: who waits at an end is not [S].
+_GAP_TIME, _CORE = 4.0, 0.8
 _FAR = 1e4
 _LONG_AGO = 1e6
 
@@ -82,6 +87,7 @@ class ScriptedMemory(NamedTuple):
         "flow",
         "gap",
         "meeting",
+        "yields",
         "disturbances",
         "time_headway",
     ],
@@ -103,6 +109,8 @@ class ScriptedAgents:
         heeds, obeys: bool ``[S, A]``.
         flow: int32 ``[S, A]``; gap: ``[S, A]`` m.
         meeting: ``[S, 4, A]`` m, m/s: `script.Meeting`; negative arcs for none.
+        yields: ``[S, Y, 4, A]``: arc at which each stretch of a path begins [m], negative for none; x, y [m] of its
+            middle and m from there to its ends (`script.Actor.yields`).
         disturbances: ``[S, D, 4]``: begin, end [m], steer, throttle (`script.Disturbance`).
         time_headway: s, of the IDM.
         look_ahead: m of path on which each looks for others (static).
@@ -123,6 +131,7 @@ class ScriptedAgents:
     flow: jax.Array
     gap: jax.Array
     meeting: jax.Array
+    yields: jax.Array
     disturbances: jax.Array
     time_headway: jax.Array | float = 1.0
     look_ahead: float = 60.0
@@ -162,6 +171,7 @@ class ScriptedAgents:
         gap, leader_speed = jnp.where(self.heeds[s], gap, _FAR), jnp.where(self.heeds[s], leader_speed, 0.0)
         follow = IdmMemory(memory.arc, memory.speed, memory.present)
         line = jnp.where(self.obeys[s], IdmAgents().to_light(along, state.step, follow, half_length), _FAR)
+        line = jnp.minimum(line, self._to_gap(s, memory, rows, half_length))
         limit = jnp.minimum(wanted, path_points(along, memory.arc)[PATH_LIMIT])
         free = acceleration * (1.0 - (memory.speed / jnp.maximum(limit, 0.1)) ** 4)
         change = jnp.where(limit > 0, jnp.clip(free, -deceleration, acceleration), -braking)
@@ -213,6 +223,31 @@ class ScriptedAgents:
         most = jnp.where(wanted > 0, jnp.maximum(most, wanted), 0.0)
         pace = jnp.clip(left / jnp.maximum(time, 0.1), _LEAST_PACE * most, most)
         return jnp.where((left > until) & (time > 0), pace, wanted)
+
+    def _to_gap(
+        self, s: jax.Array, memory: ScriptedMemory, rows: jax.Array, half_length: jax.Array
+    ) -> jax.Array:
+        """m to where each has to wait for others who are in its way or come to it; far away where nobody does.
+
+        Of two who yield to each other the one in the later slot waits.
+        """
+        nearest = jnp.full_like(memory.arc, _FAR)
+        slots, speed = jnp.arange(rows.shape[1]), jnp.hypot(rows[VX], rows[VY])
+        # The ego and those that yield nowhere have the right of way.
+        later = (slots[:, None] < slots) & (self.yields[s][:, 0] > 0).any(0)
+        for begin, x, y, reach in self.yields[s]:
+            dx, dy = x[:, None] - rows[X], y[:, None] - rows[Y]
+            apart = safe_sqrt(dx * dx + dy * dy)
+            closing = (dx * rows[VX] + dy * rows[VY]) / jnp.maximum(apart, 0.1)
+            beside = jnp.abs(dx * rows[VY] - dy * rows[VX]) / jnp.maximum(speed, 0.1)
+            inside = apart < _CORE * reach[:, None]
+            comes = (apart - reach[:, None] < _GAP_TIME * closing) & (beside < reach[:, None]) & (speed > 0.5)
+            others = (rows[VALID] > 0) & (slots[:, None] != slots)
+            waits = (others & (inside | (comes & ~later))).any(1)
+            gap = begin - memory.arc - half_length
+            stops = waits & (gap > 0) & (memory.speed**2 <= 2.0 * self.limits[s, 2] * gap)
+            nearest = jnp.where(stops, jnp.minimum(nearest, gap), nearest)
+        return nearest
 
     def disturbed(self, scene: Scene, state: SimState, controls: Controls) -> Controls:
         """The ego's controls, put off where it drives over a disturbance."""
@@ -282,12 +317,18 @@ def stack_scripts(
             step = (path[-1] - path[-2]) * (1, 1, 0, 1, 0)
             paths[row, slot] = np.concatenate([path, path[-1] + more * step])
             stops[row, slot, : len(lines)] = lines
+    count = max((len(actor.yields) for script in scripts for actor in script.actors), default=0)
+    yields = np.full((len(tables), count, 4, num_agents), -1.0, np.float32)
+    for row, (script, scenario) in enumerate(zip(scripts, scenarios, strict=True)):
+        for slot, actor in enumerate(script.actors, 1):
+            for number, stretch in enumerate(actor.yields):
+                yields[row, number, :, slot] = _circle(actor, stretch, scenario.origin)
     disturbances = np.zeros((len(tables), max([1] + [len(s.disturbances) for s in scripts]), 4), np.float32)
     for row, script in enumerate(scripts):
         for number, one in enumerate(script.disturbances):
             disturbances[row, number] = one.begin, one.end, one.steer, one.throttle
     stacked = {name: np.stack([table.columns[name] for table in tables]) for name in tables[0].columns}
-    return ScriptedAgents(paths=paths, stops=stops, disturbances=disturbances, **stacked)  # pyright: ignore[reportArgumentType]
+    return ScriptedAgents(paths=paths, stops=stops, yields=yields, disturbances=disturbances, **stacked)  # pyright: ignore[reportArgumentType]
 
 
 @dataclass(frozen=True)
@@ -337,6 +378,13 @@ def _tables(script: Script, scenario: Scenario, num_agents: int) -> _Tables:
         "meeting": column([_meeting(a) for a in actors], (-_FAR, 0.0, 0.0, 0.0), np.float32),
     }
     return _Tables(slots, paths, stops, columns)
+
+
+def _circle(actor: Actor, stretch: Stretch, origin: Array) -> tuple[float, float, float, float]:
+    """Where a stretch begins [m], the middle between its ends [m], and m from there to them."""
+    ends = polylines.interpolate(actor.path - origin, np.array([stretch.begin, stretch.end]))[:, :2]
+    x, y = ends.mean(0).tolist()
+    return stretch.begin, x, y, max(float(np.hypot(*(ends[1] - ends[0]))) / 2, 2.0)
 
 
 def _meeting(actor: Actor) -> tuple[float, float, float, float]:

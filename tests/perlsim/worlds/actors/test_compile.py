@@ -8,6 +8,7 @@ from ghost import drive
 
 from perlsim.vocabulary import LightState
 from perlsim.worlds import opendrive
+from perlsim.worlds.actors.background import background_traffic
 from perlsim.worlds.actors.compile import MAKERS, compile_scenario
 from perlsim.worlds.light_plans import default_plan
 from perlsim.worlds.routes import leaderboard2
@@ -139,3 +140,18 @@ def test_the_light_of_the_ego_turns_green_as_the_type_asks(definitions, places_o
     # Red when it comes, then green for good.
     assert state[0] == LightState.RED and (np.diff(state.astype(int)) != 0).sum() == 1
     assert state[-1] == LightState.GREEN and 50 < int((state == LightState.GREEN).argmax()) < 120
+
+
+@pytest.mark.slow
+def test_background_traffic_drives_without_touching_anybody(definitions, places_of):
+    definition = definitions["28154"]
+    places = places_of(definition.town)
+    dense = densify(definition, places.sites.graph)
+    route = Route(definition, dense, np.zeros(0))
+    script = background_traffic(route, places, seed=1, density=20.0)
+    assert 4 <= len(script) <= 12
+    again = background_traffic(route, places, seed=1, density=20.0)
+    np.testing.assert_array_equal(script.pose, again.pose)
+    drove = drive(script, dense.points, 0.0, 600, origin=dense.points[0])
+    assert not len(drove.touches_ego) and drove.touch_each_other == []
+    assert (drove.speed[:, 1 : 1 + len(script)].max(0) > 3.0).all()

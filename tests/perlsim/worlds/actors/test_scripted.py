@@ -21,6 +21,7 @@ from perlsim.worlds.actors.script import (
     Disturbance,
     Meeting,
     Script,
+    Stretch,
     Trigger,
     flow,
     join_scripts,
@@ -189,3 +190,35 @@ def test_one_of_a_timed_flow_is_where_it_is_to_be():
         step = round(time / STEP)
         there = drove.rows[step, VALID] > 0
         assert np.abs(drove.rows[step, X, there] - 120.0).min() < 3.0
+
+
+def _crossing(x=60.0, length=120.0):
+    across = np.arange(-60.0, length - 59.0)
+    return np.column_stack([np.full(len(across), x), across, np.zeros(len(across))])
+
+
+def test_who_yields_at_a_junction_lets_others_cross_first_and_then_goes():
+    waits = _driver(path=_straight(y=0.0, x=0.0), arc=20.0, yields=(Stretch(50.0, 70.0),))
+    others = [_driver(path=_crossing(), arc=arc) for arc in (20.0, 35.0)]
+    drove = drive(Script((waits, *others)), _straight(y=-90.0), 0.0, 300)
+    assert drove.touch_each_other == []
+    # It stands before the junction, and is through in the end.
+    assert drove.speed[:100, 1].min() < 1.0 and drove.rows[drove.speed[:100, 1].argmin(), X, 1] < 50.0
+    assert drove.rows[-1, X, 1] > 90.0
+    # The same driver alone does not wait.
+    alone = drive(Script((waits,)), _straight(y=-90.0), 0.0, 60)
+    assert alone.speed[5:, 1].min() > 6.0
+
+
+def test_of_two_that_yield_to_each_other_one_goes_first():
+    one = _driver(path=_straight(y=0.0), arc=20.0, yields=(Stretch(50.0, 70.0),))
+    two = _driver(path=_crossing(), arc=20.0, yields=(Stretch(50.0, 70.0),))
+    drove = drive(Script((one, two)), _straight(y=-90.0), 0.0, 300)
+    assert drove.touch_each_other == []
+    assert drove.rows[-1, X, 1] > 90.0 and drove.rows[-1, Y, 2] > 30.0
+
+
+def test_who_yields_lets_the_ego_pass():
+    car = _driver(path=_crossing(), arc=20.0, yields=(Stretch(50.0, 70.0),))
+    drove = drive(Script((car,)), ROUTE, 12.0, 150)
+    assert not len(drove.touches_ego) and drove.rows[-1, Y, 1] > 15.0
