@@ -355,6 +355,71 @@ class Eval:
 
 
 @dataclass(frozen=True)
+class Drive:
+    """Drive routes in closed loop, among scripted road users, and record the drives as logs in a scenario store.
+
+    Routes come from a file (Bench2Drive or Leaderboard XML) or are generated, the same number of each type of
+    scenario. Drives are driven as examinations are (see perlsim eval --suite), on the same worlds. Interrupted in
+    any way, the same command goes on where it ended: routes whose drives the store has are skipped.
+    """
+
+    out: _Out
+    """Folder of the store; made if absent, else added to."""
+    maps: Path
+    """Folder with the OpenDRIVE towns of the routes, or a CARLA installation."""
+    policy: str = "idm_route"
+    """Name of the policy that drives."""
+    routes: Path | None = None
+    """File of routes."""
+    generate: int | None = None
+    """Generate this many routes of each type instead."""
+    types: tuple[str, ...] = ()
+    """Types of scenario of generated routes; Bench2Drive's 44 by default, those that fit into the towns."""
+    towns: tuple[str, ...] = ()
+    """Towns of generated routes; all of the folder by default."""
+    avoid: tuple[Path, ...] = ()
+    """Files of routes of examinations: no generated route comes within 100 m of a trigger of the same type."""
+    save_routes: Path | None = None
+    """Also write the generated routes to this file, which perlsim eval --suite reads."""
+    lights: Path | None = None
+    """Folder with light programmes of the towns; CARLA's default programmes by default."""
+    forced_green: bool = False
+    """All lights are green all the time, as in DOS."""
+    window: float = 20.0
+    """Longest scene cut from a drive, in seconds; 0 keeps drives whole."""
+    keep: Literal["clean", "all"] = "clean"
+    """Which scenes to keep: all, or those without an infraction of the ego in them or within 3 s after them."""
+    perturb_start: tuple[float, float, float, float] | None = None
+    """Start elsewhere than at the route's start: at most this far aside and ahead, in metres, turned, in degrees, and
+    at most this fast, in m/s. Drawn uniformly; 0.5 5 10 8 is a good choice."""
+    policy_noise: tuple[float, float] | None = None
+    """Disturb plans for stretches of about 2.5 s: shifted aside by at most so many metres, speeds changed by at most
+    this share. Logs then show how the policy recovers; 0.5 0.2 is a good choice."""
+    replan_every: int = 5
+    """Steps of 0.1 s between plans."""
+    seed: int = 0
+    """Seed of generated routes, of what routes leave open, and of all noise."""
+    json: Path | None = None
+    """Also write the totals to this file, as JSON."""
+
+    def run(self) -> int:
+        """Hands over to the drives."""
+        from perlsim.drive_command import run
+
+        _at_least("--generate", self.generate, 1)
+        _at_least("--replan-every", self.replan_every, 1)
+        if not self.window >= 0:
+            raise PerlsimError(f"expected a time in seconds, found {self.window}", field="--window")
+        for option, values in (
+            ("--perturb-start", self.perturb_start),
+            ("--policy-noise", self.policy_noise),
+        ):
+            if min(values or (0.0,)) < 0:
+                raise PerlsimError("expected numbers from 0 on", field=option)
+        return run(self, _load_policy)
+
+
+@dataclass(frozen=True)
 class Perturb:
     """Make starts for the second stage of NAVSIM v2's score: poses and speeds around the logged ego's, 4 s after
     the start of each scene, on the drivable area where it is known and apart from other road users.
@@ -439,6 +504,7 @@ Command = (
     | Annotated[Rollout, subcommand("rollout")]
     | Annotated[View, subcommand("view")]
     | Annotated[Eval, subcommand("eval")]
+    | Annotated[Drive, subcommand("drive")]
     | Annotated[Perturb, subcommand("perturb")]
     | Annotated[Score, subcommand("score")]
     | Annotated[Maps, subcommand("maps")]

@@ -14,7 +14,7 @@ from perlsim.sim.types import Plan
 
 
 class Stretch(NamedTuple):
-    """What is added at present: m to the left, share of the speed; and how many more plans it is added to."""
+    """What is added at present to each plan: m to the left, share of the speed; and to how many more plans."""
 
     aside: jax.Array
     faster: jax.Array
@@ -34,9 +34,12 @@ class NoisyPolicy:
     stretch with noise both amounts are drawn anew, uniformly within their bounds. A policy that stands stays
     standing.
 
+    Plans begin at the ego, so that what one of them leads astray the next does not take back at once: over a stretch
+    the shifts of its plans add up.
+
     Attributes:
         policy: that is disturbed.
-        aside: m, most by which a plan is shifted to its left or right.
+        aside: m, about the most that the ego is led to its left or right in a stretch.
         faster: most by which its speeds are raised or lowered, a share of them.
         plans: mean length of a stretch (static).
     """
@@ -46,15 +49,11 @@ class NoisyPolicy:
     faster: float
     plans: int = 5
 
-    @property
-    def privileged(self) -> bool:
-        """That of the policy."""
-        return self.policy.privileged
-
-    @property
-    def replays_log(self) -> bool:
-        """That of the policy."""
-        return self.policy.replays_log
+    def __getattr__(self, name: str) -> Any:
+        """What the policy says of itself: whether it is privileged, what it observes."""
+        if name == "policy" or name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.policy, name)
 
     def init(self, scene, start, key) -> tuple[Any, Stretch]:
         """Without noise at first."""
@@ -75,9 +74,9 @@ class NoisyPolicy:
     def _next(self, stretch: Stretch, key: jax.Array) -> Stretch:
         side, speed, length = jax.random.split(key, 3)
         was_quiet = (stretch.aside == 0) & (stretch.faster == 0)
-        most = jnp.stack([jnp.asarray(self.aside), jnp.asarray(self.faster)]) * was_quiet
+        most = jnp.stack([jnp.asarray(self.aside) / self.plans, jnp.asarray(self.faster)]) * was_quiet
         aside, faster = jnp.stack([jax.random.uniform(k, (), minval=-1.0) for k in (side, speed)]) * most
-        count = jax.random.randint(length, (), (self.plans + 1) // 2, self.plans + self.plans // 2 + 1)
+        count = jax.random.randint(length, (), (self.plans + 1) // 2 - 1, self.plans + self.plans // 2)
         fresh = Stretch(aside, faster, count)
         going = stretch._replace(left=stretch.left - 1)
         return jax.tree.map(lambda new, old: jnp.where(stretch.left > 0, old, new), fresh, going)

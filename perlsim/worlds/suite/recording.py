@@ -14,7 +14,7 @@ import numpy as np
 from perlsim.bank import COS, SIN, STEP, VALID, VX, VY, X, Z
 from perlsim.geometry.polylines import arc_lengths, project
 from perlsim.readers.mend_road import wrapped32
-from perlsim.readers.windows import windows
+from perlsim.readers.windows import select, windows
 from perlsim.route import AHEAD, BEHIND
 from perlsim.scenario import Array, Lights, Route, Scenario, Tracks
 from perlsim.sim.core import BLOCKED_TIME
@@ -37,7 +37,7 @@ class Mishap:
 
     Attributes:
         time: s since the drive began.
-        what: in lower case, such as "collision" kinds, "red_light", or how the drive ended.
+        what: an `Infraction`, "did_not_yield" or the `Status` at the end, in lower case.
         whom: the name of the road user hit; empty where there is none.
     """
 
@@ -90,7 +90,7 @@ def drive_of(
     """
     status, steps = Status(int(drives.judged.status[idx])), num_steps(drives, idx)
     tracks, slots = _tracks(case, np.asarray(drives.rows[idx, :steps]))
-    mishaps = _mishaps(drives, idx, steps, status, tracks, slots)
+    mishaps = _mishaps(case, drives, idx, steps, tracks, slots)
     lights, definition = case.scenario.lights, case.route.definition
     kinds = [f"scenario: {scenario.kind}" for scenario in definition.scenarios]
     end = f"drive: {status.name.lower()} after {steps * STEP:.1f} s"
@@ -151,7 +151,7 @@ def _tracks(case: Case, rows: Array) -> tuple[Tracks, Array]:
     enters = valid & ~np.concatenate([np.zeros((known, 1), bool), valid[:, :-1]], 1)
     stay = np.cumsum(enters, 1) * valid
     pairs = [(slot, number) for slot in range(known) for number in range(1, int(stay[slot].max()) + 1)]
-    slots, numbers = (np.array(column, int) for column in zip(*pairs, strict=True))
+    slots, numbers = np.array(pairs, int).T
     valid = stay[slots] == numbers[:, None]
 
     def of_stays(start: Array, later: Array) -> Array:
@@ -173,7 +173,7 @@ def _tracks(case: Case, rows: Array) -> tuple[Tracks, Array]:
 
 
 def _mishaps(
-    drives: Drives, idx: int, steps: int, status: Status, tracks: Tracks, slots: Array
+    case: Case, drives: Drives, idx: int, steps: int, tracks: Tracks, slots: Array
 ) -> tuple[Mishap, ...]:
     """What counts against a drive; of what goes on for several ticks, its beginning."""
     each = MAX_TICKS // MAX_STEPS
@@ -183,11 +183,21 @@ def _mishaps(
         there = (seen & infraction) != 0
         for tick in np.flatnonzero(there & ~np.append(False, there[:-1])).tolist():
             hit = int(drives.seen.hit[idx, tick])
-            whom = np.flatnonzero((slots == hit) & tracks.valid[:, tick // each + 1]) if hit > 0 else ()
-            name = infraction.name.lower() if infraction.name else str(int(infraction))
-            found.append(Mishap((tick + 1) * STEP / each, name, tracks.ids[whom[0]] if len(whom) else ""))
+            whom = [
+                name
+                for name, slot, valid in zip(
+                    tracks.ids, slots, tracks.valid[:, tick // each + 1], strict=True
+                )
+                if valid and slot == hit > 0
+            ]
+            found.append(Mishap((tick + 1) * STEP / each, str(infraction.name).lower(), "".join(whom)))
     found.sort(key=lambda mishap: mishap.time)
-    return (*found, *([Mishap(steps * STEP, status.name.lower())] if status != Status.COMPLETED else []))
+    status = Status(int(drives.judged.status[idx]))
+    if case.emergency >= 0 and drives.judged.yielding.fails[idx]:
+        found.append(Mishap(steps * STEP, "did_not_yield"))
+    if status != Status.COMPLETED:
+        found.append(Mishap(steps * STEP, status.name.lower()))
+    return tuple(found)
 
 
 def _arcs_on(route: Array, path: Array) -> Array:
@@ -208,7 +218,7 @@ def _window(drive: Drive, part: slice) -> Scenario:
     """The steps of a part, the road users seen in it, its part of the route, and the road round both."""
     whole = drive.scenario
     tracks, arc = whole.tracks, drive.route_arc[part]
-    kept = tracks.valid[:, part].any(1)
+    seen = select(tracks, np.asarray(tracks.valid[:, part].any(1)))
     points, lanes = whole.route.points, whole.route.lane_idx
     along = arc_lengths(points)
     first, last = np.searchsorted(along, (arc[0] - BEHIND, arc[-1] + AHEAD))
@@ -220,14 +230,12 @@ def _window(drive: Drive, part: slice) -> Scenario:
     lights, lit = whole.lights, new_idx[whole.lights.lane_idx] >= 0
     return whole.replace(
         scenario_id=f"{whole.scenario_id}@{part.start}",
-        tracks=Tracks(
-            tracks.position[kept, part],
-            tracks.heading[kept, part],
-            tracks.velocity[kept, part],
-            tracks.size[kept],
-            tracks.kind[kept],
-            tracks.valid[kept, part],
-            tuple(name for name, keep in zip(tracks.ids, kept, strict=True) if keep),
+        tracks=replace(
+            seen,
+            position=seen.position[:, part],
+            heading=seen.heading[:, part],
+            velocity=seen.velocity[:, part],
+            valid=seen.valid[:, part],
         ),
         lights=Lights(
             lights.position[lit],
