@@ -227,7 +227,7 @@ def sim_config(config: RolloutConfig, policy: Any) -> SimConfig:
     """The simulator's choices, with the past that observations of the policy need."""
     if policy.privileged:
         return config.sim
-    seen = _observation_of(config, policy)
+    seen = observation_of(config, policy)
     return replace(config.sim, past_steps=max(config.sim.past_steps, seen.past_steps))
 
 
@@ -235,10 +235,10 @@ def view_of(config: RolloutConfig, policy: Any, scene: Scene, state: SimState) -
     """What the policy sees of a state."""
     if policy.privileged:
         return PrivilegedView(scene, state)
-    return perceive(_observation_of(config, policy), config.noise, scene, state)
+    return perceive(observation_of(config, policy), config.noise, scene, state)
 
 
-def _observation_of(config: RolloutConfig, policy: Any) -> ObservationConfig:
+def observation_of(config: RolloutConfig, policy: Any) -> ObservationConfig:
     """What the policy has to be shown, where it says so."""
     return getattr(policy, "observation", config.observation)
 

@@ -14,8 +14,11 @@ from jax import lax
 
 from perlsim.bank import HostBank, Scene
 from perlsim.errors import PerlsimError
+from perlsim.policies import PrivilegedView
 from perlsim.sim.core import SimConfig, halfway, init, step, with_ego
-from perlsim.sim.rollout import RolloutConfig, sim_config, view_of
+from perlsim.sim.noise import perceive
+from perlsim.sim.rollout import RolloutConfig, observation_of, sim_config
+from perlsim.sim.types import SimState
 from perlsim.trace import OverEpisodes
 from perlsim.worlds.suite.criteria import Judged, Rules, Seen, Status, Tick, begin, half_way, judge
 from perlsim.worlds.suite.scene import MAX_STEPS, MAX_TICKS, Case
@@ -102,6 +105,14 @@ def _rules_of(cases: Sequence[Case]) -> Rules:
     return Rules(oncoming, np.array([case.emergency for case in cases], np.int32))
 
 
+def _seen_by(policy: Any, config: RolloutConfig, scene: Scene, state: SimState) -> Any:
+    """What a policy sees of a state: without privilege, nobody whom others hide, whatever its configuration says."""
+    if policy.privileged:
+        return PrivilegedView(scene, state)
+    observation = replace(observation_of(config, policy), occlusion=True)
+    return perceive(observation, config.noise, scene, state)
+
+
 class _Loop(NamedTuple):
     state: Any
     carry: Any
@@ -122,7 +133,7 @@ def _driven(config: RolloutConfig, record: bool, constants, episode) -> Drives:
 
     def plan_and_drive(loop, round_idx):
         state, carry, judged = loop
-        view = view_of(config, policy, scene, state)
+        view = _seen_by(policy, config, scene, state)
         carry, plan = policy.act(carry, view, jax.random.fold_in(policy_key, round_idx))
         plan = plan.anchored(state.ego)
 

@@ -72,6 +72,24 @@ class Blind:
         return carry, Plan.ahead(path, 2.0, jnp.full(20, self.speed, jnp.float32))
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Watchful:
+    """Drives on until it sees somebody on foot; then it stands still for good."""
+
+    privileged: ClassVar[bool] = False
+    replays_log: ClassVar[bool] = False
+
+    def init(self, scene, start, key):
+        return jnp.bool_(False)
+
+    def act(self, warned, observation, key):
+        kinds = observation.agents[:, 8]
+        warned |= (observation.agents_valid & (kinds == AgentType.PEDESTRIAN)).any()
+        path = jnp.stack([2.0 * jnp.arange(20.0), jnp.zeros(20)], 1)
+        return warned, Plan.ahead(path, 2.0, jnp.where(warned, 0.0, jnp.full(20, 8.0)))
+
+
 @pytest.fixture
 def files(tmp_path):
     """A folder with the town ``Small``, and a file of two routes on it."""
@@ -251,6 +269,19 @@ def test_an_emergency_vehicle_must_not_be_left_behind(tmp_path):
     kind = "yield_emergency_vehicle_infractions"
     assert [len(record["infractions"][kind]) for record in records] == [1, 0, 0]
     assert records[0]["scores"]["score_penalty"] == pytest.approx(0.7)
+
+
+def test_policies_without_privilege_do_not_see_whom_others_hide(tmp_path):
+    walker = standing(AgentType.PEDESTRIAN, (0.5, 0.5, 1.8), np.array([60.0, -1.5, 0.0, 0.0]))
+    lorry = standing(AgentType.TRUCK, (9.0, 2.6, 3.2), np.array([50.0, -1.5, 0.0, 0.0]))
+    cases = cases_on(tmp_path, scripts=(Script((walker,)), Script((walker, lorry)), Script((lorry,))))
+    host = bank_of(cases)
+    drives = Examination(Watchful(), agents_of("constant_velocity"))(cases, host)
+    seen_at_once, hidden, nobody = drives.judged.best_arc.tolist()
+    assert seen_at_once < 1.0
+    # The walker stands 50 m ahead and comes into view beside the lorry's front, 44.5 m ahead.
+    assert 30.0 < hidden < 60.0
+    assert nobody > 95.0
 
 
 def test_the_oncoming_lane_is_allowed_round_the_obstacle_only(tmp_path):
