@@ -62,6 +62,7 @@ def results_of(
                 "scenario_id": scene.scenario.scenario_id,
                 "start": scene.start,
                 "source": scene.scenario.source,
+                "cluster": scene.cluster,
                 "policies": {name: dict(of_scene[scene.scene_id]) for name, of_scene in rows.items()},
             }
             for scene in scenes

@@ -73,6 +73,20 @@ def start(environment: Mapping[str, str] | None = None) -> None:
         ) from error
 
 
+def wait_for_all(what: str) -> None:
+    """Goes on when all processes are here.
+
+    Args:
+        what: for the message where one does not come.
+    """
+    import jax
+
+    if jax.process_count() > 1:
+        from jax.experimental.multihost_utils import sync_global_devices
+
+        sync_global_devices(what)
+
+
 def _checked(address: str, environment: Mapping[str, str], count_name: str, index_name: str) -> Launch:
     if ":" not in address:
         address = f"{address}:{_DEFAULT_PORT}"

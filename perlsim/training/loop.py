@@ -22,6 +22,7 @@ from rich.console import Console
 from perlsim import backend
 from perlsim.errors import PerlsimError
 from perlsim.training.checkpoints import Checkpoints, by_name
+from perlsim.training.distributed import wait_for_all
 from perlsim.training.progress import Progress
 from perlsim.training.run_log import RunLog
 from perlsim.training.stage import Stage
@@ -140,7 +141,7 @@ def _train(
         log.write(update, figures | {f"validation/{name}": value for name, value in validation.items()})
         if jax.process_index() == 0:
             checkpoints.save(update, host, validation)
-        _wait_for_all(f"{stage.name} {update}")
+        wait_for_all(f"{stage.name} {update}")
         progress.paused(time.monotonic() - paused)
 
 
@@ -235,10 +236,3 @@ def _put(tree: Any, everywhere: NamedSharding) -> Any:
         return jax.device_put(np.asarray(leaf), everywhere)
 
     return jax.tree.map(put, tree)
-
-
-def _wait_for_all(what: str) -> None:
-    if jax.process_count() > 1:
-        from jax.experimental.multihost_utils import sync_global_devices
-
-        sync_global_devices(what)
