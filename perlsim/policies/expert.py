@@ -17,27 +17,31 @@ import jax.numpy as jnp
 from perlsim.bank import STEP, Scene
 from perlsim.policies import PrivilegedView
 from perlsim.policies.expert_forecast import CELL, CELLS, Others, Seen, forecast, nobody, seen_now
-from perlsim.policies.expert_road import Frame, frame_of, ground_under, path_beside
-from perlsim.policies.expert_speeds import COMFORTABLE, STANDING_GAP, drive_ways
+from perlsim.policies.expert_road import BEHIND, LENGTH, Frame, frame_of, ground_under, path_beside
+from perlsim.policies.expert_speeds import COMFORTABLE, HARDEST, PASSING_GAP, STANDING_GAP, drive_ways
 from perlsim.policies.idm_route import IdmRoute, targets
 from perlsim.policies.route_path import POINTS, SPACING, RoutePath, centre_line, plan_on
 from perlsim.policies.simple import SPEED_STEPS
 from perlsim.sim.kernels import apart
 from perlsim.sim.types import Plan, SimState
-from perlsim.vocabulary import AgentType
+from perlsim.vocabulary import AgentType, LightState
 
 KEEP, LEFT, RIGHT = range(3)
 _NOWHERE = 1e4
+# Walkers who stand less than this beside the route [m] are passed at this speed [m/s], reached so far before them [m]
+# with this deceleration [m/s²].
+_WALKERS_BESIDE, _WALKERS_SPEED, _WALKERS_BEFORE, _WALKERS_BRAKING = 8.0, 8.0, 20.0, 2.5
 
 
 class Memory(NamedTuple):
     """What it remembers: the speed at the start [m/s], the others, the manoeuvre of its last plan,
-    and s that it has waited."""
+    s that it has waited, and whether anyone to pass stood in its way."""
 
     initial_speed: jax.Array
     seen: Seen
     manoeuvre: jax.Array
     waited: jax.Array
+    blocked: jax.Array
 
 
 @partial(
@@ -57,14 +61,14 @@ class Expert:
 
     route: IdmRoute = field(default_factory=IdmRoute)
     speed_factor: jax.Array | float = 0.85
-    clearance: jax.Array | float = 0.45
+    clearance: jax.Array | float = 0.4
     privileged: ClassVar[bool] = True
     replays_log: ClassVar[bool] = False
 
     def init(self, scene: Scene, start: jax.Array, key: jax.Array) -> Memory:
         """Nobody seen."""
         return Memory(
-            scene.bank.log_speed[scene.idx, start], nobody(scene), jnp.int32(KEEP), jnp.float32(0.0)
+            scene.bank.log_speed[scene.idx, start], nobody(scene), jnp.int32(KEEP), jnp.float32(0.0), jnp.bool_(False)
         )
 
     def act(self, carry: Memory, observation: PrivilegedView, key: jax.Array) -> tuple[Memory, Plan]:
@@ -74,17 +78,18 @@ class Expert:
         # Who waits at a flow counts on being let in, the more the longer it waits.
         yields = jnp.clip(0.5 * (carry.waited - 1.0), 0.0, 3.0)
         frame = apart(once, lambda: frame_of(scene, state))
-        others = apart(once, lambda: forecast(scene, state, frame, carry.seen, yields))
+        others = apart(once, lambda: forecast(scene, state, frame, carry.seen, yields, ~carry.blocked))
         seen = seen_now(carry.seen, state)
-        offsets = apart(once, lambda: jnp.stack(self._offsets(scene, state, frame, others, seen)))
+        offsets, passed = apart(once, lambda: self._offsets(scene, state, frame, others, seen))
         # Who has waited for long comes nearer.
         margin = jnp.clip(1.0 - (state.standing - 8.0) / 15.0, 0.2, 1.0)
 
         def driven(manoeuvre, offset):
             path = path_beside(frame, scene, state, offset)
             desired = self.route.desired(path, carry.initial_speed, self.speed_factor)
-            line = self.route.stop(scene, state, path)
-            stop = jnp.minimum(line, self._standing(scene, others, offset))
+            desired = jnp.minimum(desired, _near_walkers(others))
+            line = jnp.minimum(self.route.stop(scene, state, path), _red_over_line(scene, state, path))
+            stop = jnp.minimum(line, self._standing(scene, others, offset, passed))
             ways = drive_ways(scene, path, state.ego.speed, desired, stop, offset, others, margin)
             return self._cost(scene, state, path, offset, ways, carry, manoeuvre), path, ways.speed
 
@@ -97,16 +102,18 @@ class Expert:
             STEP * jnp.arange(SPEED_STEPS + 1), CELL * jnp.arange(CELLS + 1), speeds[manoeuvre, :, way]
         )
         plan = plan_on(path, state.ego, scene.bank.chassis[scene.idx, 1], targets(speed))
-        passed = jnp.where(carry.seen.step < 0, 0, state.step - carry.seen.step) * STEP
+        since = jnp.where(carry.seen.step < 0, 0, state.step - carry.seen.step) * STEP
         # Forgotten while it drives.
         slow = state.ego.speed < 1.0
-        waited = jnp.where(slow, carry.waited + passed, jnp.maximum(carry.waited - 2.0 * passed, 0.0))
-        return Memory(carry.initial_speed, seen, manoeuvre.astype(jnp.int32), jnp.minimum(waited, 30.0)), plan
+        waited = jnp.where(slow, carry.waited + since, jnp.maximum(carry.waited - 2.0 * since, 0.0))
+        return Memory(
+            carry.initial_speed, seen, manoeuvre.astype(jnp.int32), jnp.minimum(waited, 30.0), passed.any()
+        ), plan
 
     def _offsets(
         self, scene: Scene, state: SimState, frame: Frame, others: Others, seen: Seen
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Distances ``[POINTS]`` to the left of the route of the manoeuvres' lines [m]."""
+    ) -> tuple[jax.Array, jax.Array]:
+        """Distances ``[3, POINTS]`` to the left of the route of the manoeuvres' lines [m], and who is passed."""
         bank = scene.bank
         sizes = bank.boxes[scene.idx]
         half_length, half_width = sizes[0, 0], sizes[1, 0]
@@ -116,7 +123,14 @@ class Expert:
         blocks = others.there & (low < half_width + 0.3) & (high > -half_width - 0.3)
         blocks &= (others.arc + others.along > to_centre - half_length - 1.0) & (others.arc < 75.0)
         walks = others.kind == AgentType.PEDESTRIAN
-        patient = jnp.where(seen.drove, 15.0, 0.0)
+        # Who drove before, or stands where it leaves a junction, may go on.
+        every = slice(0, LENGTH, 2)
+        _, _, junction = ground_under(
+            scene, state.ego.z, frame.x[every], frame.y[every], frame.cos[every], frame.sin[every]
+        )
+        before = others.arc - SPACING * (jnp.arange(LENGTH)[every, None] - BEHIND)
+        leaves = (junction[:, None] & (before > 0) & (before < 22.0)).any(0) & (jnp.abs(others.left) < 0.6)
+        patient = jnp.where(seen.drove | (leaves & (others.kind == AgentType.VEHICLE)), 16.0, 0.0)
         stands = (others.speed < 0.3) & (seen.stood >= patient) & ~walks
         creeps = others.is_along & (others.kind == AgentType.CYCLIST) & (others.forward < 7.0)
         passed = blocks & (stands | creeps)
@@ -135,7 +149,7 @@ class Expert:
             jnp.where(passed | strays, need - low, 0.0),
             half_length,
         )
-        return jnp.zeros(POINTS), left, -right
+        return jnp.stack([jnp.zeros(POINTS), left, -right]), passed
 
     def _bump(self, state: SimState, begin, end, height, half_length) -> jax.Array:
         """A line that is as high [m] as each asks for all along it, and smooth; ``[POINTS]``."""
@@ -149,7 +163,7 @@ class Expert:
         share = jnp.clip(1.0 - away / ramp, 0.0, 1.0)
         return (height * share * share * (3.0 - 2.0 * share)).max(1)
 
-    def _standing(self, scene: Scene, others: Others, offset: jax.Array) -> jax.Array:
+    def _standing(self, scene: Scene, others: Others, offset: jax.Array, passed: jax.Array) -> jax.Array:
         """Where to stop for whoever stands on a path [m along it]."""
         bank = scene.bank
         half_length, half_width = bank.boxes[scene.idx, 0, 0], bank.boxes[scene.idx, 1, 0]
@@ -158,9 +172,7 @@ class Expert:
         inside = jnp.abs(others.left - offset[at]) < half_width + others.across + 0.2
         inside &= others.there & (others.speed < 0.3) & (others.arc + others.along > to_centre)
         inside &= others.kind != AgentType.PEDESTRIAN
-        gap = jnp.where(
-            (others.kind == AgentType.STATIC) | (others.speed < 0.3), STANDING_GAP + 5.0, STANDING_GAP
-        )
+        gap = jnp.where(passed, PASSING_GAP, STANDING_GAP)
         rear = others.arc - others.along - to_centre - half_length - gap
         return jnp.maximum(jnp.where(inside, rear, _NOWHERE).min(), 0.0)
 
@@ -189,3 +201,26 @@ class Expert:
         cost += jnp.where(manoeuvre == KEEP, 0.0, aside)
         cost += jnp.where(carry.manoeuvre == manoeuvre, 0.0, 4.0)
         return cost
+
+
+def _near_walkers(others: Others) -> jax.Array:
+    """Speeds ``[POINTS]`` [m/s] at which it can stop for walkers who step out from beside the road."""
+    place = SPACING * jnp.arange(POINTS, dtype=jnp.float32)[:, None]
+    beside = others.there & (others.kind == AgentType.PEDESTRIAN) & (jnp.abs(others.left) < _WALKERS_BESIDE)
+    beside &= others.speed < 0.3
+    squared = _WALKERS_SPEED**2 + 2.0 * _WALKERS_BRAKING * jnp.maximum(
+        others.arc - _WALKERS_BEFORE - place, 0.0
+    )
+    return jnp.sqrt(jnp.where(beside & (place < others.arc), squared, 1e4).min(1))
+
+
+def _red_over_line(scene: Scene, state: SimState, path: RoutePath) -> jax.Array:
+    """0 where it stands on the line of a red light, which counts as run only when its tail passes; else far away."""
+    bank, half_length = scene.bank, scene.bank.boxes[scene.idx, 0, 0]
+    stops = bank.route_stops[scene.idx]
+    light = scene.lights_at(state.step)[jnp.maximum(stops[:, 1], 0.0).astype(jnp.int32)]
+    line = stops[:, 0] - path.start - bank.chassis[scene.idx, 1] - half_length
+    # A little less than the whole car.
+    tail = line + 1.7 * half_length
+    must = (light == LightState.RED) & (line <= 0) & (state.ego.speed**2 < 2.0 * HARDEST * tail) & (tail > 0)
+    return jnp.where((must & (stops[:, 1] >= 0)).any(), 0.0, _NOWHERE)

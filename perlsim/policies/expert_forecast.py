@@ -101,14 +101,22 @@ def seen_now(seen: Seen, state: SimState) -> Seen:
     return Seen(rows[COS], rows[SIN], speed, there, state.step, stood, drove)
 
 
-def forecast(scene: Scene, state: SimState, frame: Frame, seen: Seen, yields: jax.Array) -> Others:
+def forecast(
+    scene: Scene,
+    state: SimState,
+    frame: Frame,
+    seen: Seen,
+    yields: jax.Array,
+    crosses: jax.Array,
+) -> Others:
     """The others and where they will be.
 
     Args:
         scene, state: of the ego.
         frame: its route.
         seen: of the plan before.
-        yields: m/s², by which drivers who do not come towards it are counted on to brake for the ego.
+        yields: m/s², by which drivers are counted on to brake for the ego.
+        crosses: bool, whether those who come towards it are, too.
     """
     rows, ego, sizes = state.agents, state.ego, scene.bank.boxes[scene.idx]
     half_length, half_width, kind = sizes
@@ -131,7 +139,9 @@ def forecast(scene: Scene, state: SimState, frame: Frame, seen: Seen, yields: ja
     times = CELL * jnp.arange(1, CELLS + 1, dtype=jnp.float32)[:, None]
     ego_arc = scene.bank.chassis[scene.idx, 1]
     follows = parallel & (to > 0) & (arc + half_length < ego_arc - own_length)
-    drives = ~walks & ~(parallel & (to < 0)) & ~(parallel & (arc > ego_arc) & (jnp.abs(left) < 2.0))
+    drives = (
+        ~walks & (crosses | ~(parallel & (to < 0))) & ~(parallel & (arc > ego_arc) & (jnp.abs(left) < 2.0))
+    )
     lets = jnp.where(follows, jnp.maximum(_YIELDS, yields), jnp.where(drives, yields, 0.0))
     least = jnp.where(follows, 0.7 * ego.speed, 0.3 * speed)
     gone = _travelled(times, speed, change, lets, jnp.minimum(least, speed))

@@ -27,10 +27,10 @@ WAYS = np.array(
 GAINS, COMFORTABLE, HARDEST = 2.8, 3.5, 7.5
 # To whoever leads: m kept, s of its speed, and what of the gap may be braked for [m/s²].
 _GAP, _HEADWAY, _CLOSING = 3.0, 0.5, 3.0
-# Standing ones are approached so near [m].
-STANDING_GAP = 4.0
+# Who stands is approached so near [m], who is to be passed so near.
+STANDING_GAP, PASSING_GAP = 4.0, 9.0
 # Margins [m] of boxes: at once, more for each second, at most; along the path more for each m/s.
-_BESIDE, _BESIDE_RATE, _BESIDE_MOST, _AHEAD_RATE = 0.2, 0.06, 0.5, 0.12
+_BESIDE, _BESIDE_RATE, _BESIDE_MOST, _AHEAD_RATE = 0.15, 0.05, 0.35, 0.12
 _NOWHERE = 1e4
 # Forecasts that are checked: every one at first, then every other.
 CHECKED = np.concatenate([np.arange(12), np.arange(13, CELLS, 2)])
