@@ -12,11 +12,13 @@ from perlsim.vocabulary import AgentType, LaneType
 from perlsim.worlds.actors.ground import Ground
 from perlsim.worlds.actors.obstacles import BICYCLE, CAR
 from perlsim.worlds.actors.script import Actor, Meeting, Trigger, flow
-from perlsim.worlds.actors.timing import arrival, timed
+from perlsim.worlds.actors.timing import ahead_of, timed
 from perlsim.worlds.routes.parameters import Point
 
 # m behind the junction at which a vehicle from a slip road cuts in.
 _CUT_IN = 10.0
+# Share of time that it has more than it needs [S], and m/s² with which it sets off.
+_SPARE, _QUICK = 1.3, 8.0
 # m of lane along which bicycles ride, at most and at least.
 _RIDE, _SHORTEST_RIDE = 120.0, 20.0
 # m that placed flows drive beyond the place at which the public classes take them away [S].
@@ -108,15 +110,17 @@ def highway_cut_in(ground: Ground) -> list[Actor]:
     arc = float(polylines.arc_lengths(path)[-1])
     path = np.concatenate([path, ground.along(leaves + _CUT_IN + 1.0, leaves + 150.0)])
     limit = ground.limit(ground.lane(ground.trigger))
+    # From standstill, and with time to spare for an ego that comes sooner.
+    takes = _SPARE * arc / limit + limit / (2.0 * _QUICK)
     return [
         Actor(
             AgentType.VEHICLE,
             CAR,
             path,
-            trigger=Trigger(),
-            speeds=(limit, limit, 0.8 * limit, 0.8 * limit),
-            until=(arrival(ground, leaves), np.inf),
-            acceleration=8.0,
+            trigger=Trigger(ahead_of(ground, leaves, takes)),
+            speeds=(0.0, limit, 0.8 * limit, 0.8 * limit),
+            until=(takes, np.inf),
+            acceleration=_QUICK,
             meeting=Meeting(arc, leaves),
             heeds=False,
         )

@@ -160,7 +160,9 @@ def _allowed(ground: Ground, stop: float | None) -> tuple[Array, Array, Array]:
     heading = np.unwrap(points[:, 3])
     padded = np.pad(heading, 3, mode="edge")
     bend = np.maximum(np.abs(padded[6:] - padded[:-6]) / 6.0, 1e-6)
-    limit = np.array([ground.limit(ground.lane(arc)) for arc in stations.tolist()])
+    dense = ground.route.dense
+    under = np.searchsorted(polylines.arc_lengths(dense.points), stations).clip(max=len(dense.lane_idx) - 1)
+    limit = np.array([ground.limit(lane) for lane in dense.lane_idx[under].tolist()])
     speeds = np.minimum(limit, np.maximum(np.sqrt(ACROSS / bend), _SLOWEST))
     before = speeds.copy()
     if stop is not None:
