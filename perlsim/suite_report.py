@@ -42,7 +42,7 @@ def to_results(report: Report, found: Examined, *, privileged: bool) -> dict[str
     content = to_json(report)
     by_type: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in content["routes"]:
-        by_type[row["scenario"] or "no scenario"].append(row)
+        by_type[found.drives[row["route"]]["kind"] or "no scenario"].append(row)
     types = {
         kind: {
             "routes": len(rows),

@@ -25,6 +25,7 @@ from perlsim.worlds.routes.load import Found, lead
 from perlsim.worlds.suite.cases import Worlds, cases_of
 from perlsim.worlds.suite.criteria import TICK, Infraction, Status
 from perlsim.worlds.suite.drive import Drives, Examination
+from perlsim.worlds.suite.padding import Sizes, padded
 from perlsim.worlds.suite.recording import drive_of, num_steps, scenes_of
 from perlsim.worlds.suite.records import record_of, result_file, save_name, write_motion
 from perlsim.worlds.suite.scene import OBSERVED_PIECES, Case, bank_of
@@ -46,12 +47,14 @@ class Batch:
     Attributes:
         first: number of the first of them.
         cases: the routes.
-        host: their bank.
+        filled: the same, some of them again in the last of several batches, so that all are of one size.
+        host: the bank of these.
         agents: their road users.
     """
 
     first: int
     cases: list[Case]
+    filled: list[Case]
     host: HostBank
     agents: ScriptedAgents
 
@@ -73,6 +76,7 @@ class Batches:
         self._routes, self._worlds, self._size = routes, worlds, size
         self._forced_green, self._seed = forced_green, seed
         self._last: tuple[int, list[Case]] | None = None
+        self._sizes = Sizes()
 
     def __len__(self) -> int:
         return -(-len(self._routes) // self._size)
@@ -82,10 +86,15 @@ class Batches:
         pieces = observed_pieces(policy) or OBSERVED_PIECES
         for first in range(0, len(self._routes), self._size):
             cases = self._cases(first)
-            host = bank_of(cases, observed=not policy.privileged, pieces=pieces)
-            scenarios = [case.scenario for case in cases]
-            agents = stack_scripts([case.script for case in cases], scenarios, host.info.num_agents)
-            yield Batch(first, cases, host, agents)
+            count = len(cases) if len(self) == 1 else self._size
+            filled = [cases[idx % len(cases)] for idx in range(count)]
+            host = bank_of(filled, observed=not policy.privileged, pieces=pieces)
+            scenarios = [case.scenario for case in filled]
+            agents = stack_scripts([case.script for case in filled], scenarios, host.info.num_agents)
+            if len(self) > 1:
+                # So that batches share a compiled program.
+                host, agents = padded(host, agents, self._sizes)
+            yield Batch(first, cases, filled, host, agents)
 
     def _cases(self, first: int) -> list[Case]:
         if self._last is None or self._last[0] != first:
@@ -103,7 +112,7 @@ class Examined:
 
     Attributes:
         records: of the Leaderboard's form.
-        drives: what scores are made of, see `perlsim.metrics.bench2drive`.
+        drives: of each route its type, and what scores are made of (`perlsim.metrics.bench2drive`).
         failures: of each route that failed: see `failure_of`.
         notes: what of each route could not be staged.
     """
@@ -143,8 +152,8 @@ def examine(
     found = Examined()
     for batch in batches.of(policy):
         exam = Examination(policy, batch.agents, replan_every, record=keep is not None)
-        numbers = range(batch.first, batch.first + len(batch.cases))
-        drives = exam(batch.cases, batch.host, seed, numbers)
+        numbers = range(batch.first, batch.first + len(batch.filled))
+        drives = exam(batch.filled, batch.host, seed, numbers)
         for idx, case in enumerate(batch.cases):
             _take(found, case, drives, idx, folder, suite)
             if keep is not None:
@@ -172,6 +181,7 @@ def _take(found: Examined, case: Case, drives: Drives, idx: int, folder: Path, s
     write_motion(path, drives, idx)
     motion = bench2drive.read_motion(path)
     found.drives[name] = {
+        "kind": case.kind,
         "junction": case.junction,
         "length": case.route.dense.length,
         "comfort": comfort(motion),
