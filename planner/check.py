@@ -48,7 +48,8 @@ class ClosedLoopCheck:
     ):
         self._planner, self._config, self._agents, self._weights = planner, config, agents, weights
         self._episodes = sample_episodes(host, count, config.horizon, seed)
-        self._host, self._rollout, self._bank = host, None, None
+        self._bank = host.bank
+        self._rollout: Rollout | None = None
 
     def __call__(self, params: Any) -> dict[str, float]:
         """Means over the episodes.
@@ -63,7 +64,7 @@ class ClosedLoopCheck:
         policy = Planner(jax.tree.map(np.asarray, params), self._planner)
         if self._rollout is None:
             self._rollout = Rollout(self._config, self._agents, policy)
-            self._bank = self._rollout.put(self._host.bank)
+            self._bank = self._rollout.put(self._bank)
         self._rollout.policy = policy
         result = self._rollout(self._bank, self._episodes, self._weights)
         figures = {

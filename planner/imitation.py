@@ -138,6 +138,11 @@ def init_params(planner: PlannerConfig, scenes: TrainingData, key: jax.Array) ->
         key: of the random numbers.
     """
     planner.validate()
-    sample = draw(scenes, Perturbation(), planner.shape, jnp.int32(0))
-    seen = seen_at_start(SimConfig(), planner.observation, sample)
-    return PlannerNetwork(planner).init(key, seen)["params"]
+
+    def first(scenes: TrainingData) -> Observation:
+        sample = draw(scenes, Perturbation(), planner.shape, jnp.int32(0))
+        return seen_at_start(SimConfig(), planner.observation, sample)
+
+    shapes = jax.eval_shape(first, scenes)
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return jax.jit(PlannerNetwork(planner).init)(key, nothing)["params"]

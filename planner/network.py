@@ -18,17 +18,16 @@ from perlsim.geometry.numerics import safe_norm
 from perlsim.sim.observe import Observation, ObservationConfig
 from planner.plans import PathShape, extended
 from world_model.encoder import Mlp, NetworkConfig, Relations, SceneEncoder, SceneTokens
-from world_model.features import Places, agent_motion, relative, stop_line_features
+from world_model.features import agent_motion, stop_line_features
 
 # Target speeds [m/s]: PerlAD's 13, and a range that motorways need.
 SPEEDS: dict[str, tuple[float, ...]] = {
     "perlad": tuple(float(v) for v in range(13)),
     "motorway": (*(float(v) for v in range(13)), 14.0, 16.0, 18.0, 20.0, 22.0, 24.0, 26.0, 28.0, 30.0),
 }
-# Scale of places that a network sees [m].
-_PLACE = 30.0
-# Points of a path at which the speed head looks around, and widths of its summaries of what it finds there.
-_LOOKS = 8
+# Scales of places and speeds that a network sees [m, m/s], distance at which far begins, and the one across a path
+# that is resolved well [m]; S.
+_PLACE, _SPEED, _NEAR, _LATERAL = 30.0, 10.0, 10.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -174,39 +173,63 @@ _SMALL = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
 
 
 class _AlongPath(nn.Module):
-    """What lies around places along paths: road users and stop lines, as they look from the path there."""
+    """What stands and moves along paths: road users and stop lines in the coordinates of each path."""
 
     width: int
 
     @nn.compact
     def __call__(self, seen: Observation, points: jax.Array) -> jax.Array:
         """``[n, P, 2]`` to ``[n, F]``."""
-        chosen = jnp.linspace(0, points.shape[1] - 1, _LOOKS).round().astype(jnp.int32)
-        places = points[:, chosen]
-        ahead = points[:, jnp.minimum(chosen + 1, points.shape[1] - 1)]
-        behind = points[:, jnp.maximum(chosen - 1, 0)]
-        direction = ahead - behind
-        direction = direction / jnp.maximum(safe_norm(direction[..., 0], direction[..., 1]), 1e-6)[..., None]
-        columns = jnp.concatenate([places, direction], -1).reshape(-1, 4)
-        own = Places.of(columns).at(slice(None), None)
+        speed = seen.ego[0]
 
         def summary(name: str, others: jax.Array, content: jax.Array, valid: jax.Array) -> jax.Array:
-            pairs = relative(own, Places.of(others).at(None))
+            pairs = jax.vmap(lambda path: along_path(path, others, speed))(points)
             return Relations(self.width, name=name)(pairs, content, valid)
 
-        found = jnp.concatenate(
-            [
-                summary("agents", seen.agents, agent_motion(seen), seen.agents_valid),
-                summary(
-                    "stop_lines",
-                    seen.stop_lines,
-                    stop_line_features(seen.stop_lines)[:, 4:],
-                    seen.stop_lines_valid,
-                ),
-            ],
-            -1,
-        )
-        return found.reshape(len(points), -1)
+        still = jnp.zeros((len(seen.stop_lines), 2))
+        lines = jnp.concatenate([seen.stop_lines[:, :4], still], -1)
+        agents = summary("agents", seen.agents, agent_motion(seen), seen.agents_valid)
+        content = stop_line_features(seen.stop_lines)[:, 4:]
+        return jnp.concatenate([agents, summary("stop_lines", lines, content, seen.stop_lines_valid)], -1)
+
+
+def along_path(path: jax.Array, others: jax.Array, speed: jax.Array) -> jax.Array:
+    """Where elements are along a path, how they lie and move along it, ``[J, F]``; all of order one.
+
+    Args:
+        path: ``[P, 2]`` m.
+        others: ``[J, 6]`` and more: x, y [m], cos, sin of the heading, vx, vy [m/s]; in the frame of the path.
+        speed: of the ego, m/s.
+    """
+    direction = jnp.concatenate([path[1:], path[-1:]]) - jnp.concatenate([path[:1], path[:-1]])
+    length = jnp.maximum(safe_norm(direction[:, 0], direction[:, 1]), 1e-3)
+    direction = direction / length[:, None]
+    chords = path[1:] - path[:-1]
+    arcs = jnp.concatenate([jnp.zeros(1), jnp.cumsum(safe_norm(chords[:, 0], chords[:, 1]))])
+    apart = others[:, None, :2] - path
+    nearest = jnp.argmin((apart**2).sum(-1), -1)
+    dx, dy = jnp.take_along_axis(apart, nearest[:, None, None], 1)[:, 0].T
+    (cos, sin), arc = direction[nearest].T, arcs[nearest]
+    ahead, left = dx * cos + dy * sin, dy * cos - dx * sin
+    arc = arc + ahead
+    turn_cos, turn_sin = others[:, 2] * cos + others[:, 3] * sin, others[:, 3] * cos - others[:, 2] * sin
+    along, across = others[:, 4] * cos + others[:, 5] * sin, others[:, 5] * cos - others[:, 4] * sin
+    return jnp.stack(
+        [
+            arc / _PLACE,
+            jnp.sign(arc) * _NEAR / (_NEAR + jnp.abs(arc)),
+            # Far from the path nothing matters much, near it half a metre does.
+            jnp.clip(left / _LATERAL, -2.0, 2.0),
+            jnp.clip(left / _PLACE, -2.0, 2.0),
+            turn_cos,
+            turn_sin,
+            along / _SPEED,
+            across / _SPEED,
+            (speed - along) / _SPEED,
+            jnp.broadcast_to(speed / _SPEED, arc.shape),
+        ],
+        -1,
+    )
 
 
 class Look(nn.Module):
