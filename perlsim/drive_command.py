@@ -233,6 +233,7 @@ class _Recorder:
 
     def take(self, route: Found, case: Case, drives: Drives, idx: int) -> None:
         """Records one of the drives."""
+        from perlsim.store.encoding import encode
         from perlsim.store.manifest import ImportedFile
         from perlsim.worlds.suite.criteria import Status
         from perlsim.worlds.suite.recording import drive_of, num_steps, parts_of, scenes_of
@@ -257,7 +258,8 @@ class _Recorder:
             totals.unclean += len(parts_of(drive, args.window)) - len(scenes)
         for scene in scenes:
             if (scene.source, scene.dataset, scene.scenario_id) not in self._stored:
-                self._writer.add(scene)
+                # Drives on alike roads resemble each other; they are no other forms of the same scene.
+                self._writer.add_encoded(encode(scene, comparable=False))
             totals.scenes += 1
             totals.seconds += scene.duration
             totals.metres += _driven(scene)

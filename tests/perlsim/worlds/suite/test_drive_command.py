@@ -57,6 +57,7 @@ def test_drives_become_scenes_of_a_store_with_what_is_known_of_them(recorded):
     store, totals = ScenarioStore.open(recorded[0]), recorded[1]
     assert totals["routes"] == 3 and totals["scenes"] == len(store) and sum(totals["ends"].values()) == 3
     assert list(totals["not_staged"].values()) == [1]
+    assert not list(store.duplicates)  # routes on the same lanes are no copies of each other
     assert totals["metres"] > 400 and totals["seconds"] == pytest.approx(sum(s.duration for s in store))
     by_route = {}
     for scene in store:
