@@ -15,6 +15,7 @@ COMMANDS = (
     "info",
     "rollout",
     "eval",
+    "drive",
     "perturb",
     "view",
     "score",
