@@ -204,7 +204,7 @@ def _infractions(case: Case, drives: Drives, idx: int, status: Status, ticks: in
     seen, ego = drives.seen.infractions[idx], drives.ego[idx]
     ids = case.scenario.tracks.ids
     sizes = len(ids)
-    for tick in np.flatnonzero(seen[:ticks] & ~int(Infraction.OUTSIDE)):
+    for tick in np.flatnonzero(seen[:ticks] & ~int(Infraction.OUTSIDE)).tolist():
         place = _place(case, ego[step_of(tick)])
         for infraction, kind in _COLLISIONS.items():
             if seen[tick] & infraction:
@@ -241,7 +241,7 @@ def _infractions(case: Case, drives: Drives, idx: int, status: Status, ticks: in
 
 def step_of(tick: int) -> int:
     """The step of 0.1 s in which a tick lies."""
-    return int(tick) * MAX_STEPS // MAX_TICKS
+    return tick * MAX_STEPS // MAX_TICKS
 
 
 def timeouts(case: Case, drives: Drives, idx: int, timeout: float = TIMEOUT) -> list[str]:
