@@ -13,6 +13,7 @@ COMMANDS = (
     "import",
     "generate",
     "info",
+    "train",
     "rollout",
     "eval",
     "drive",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, arg, subcommand
@@ -23,7 +23,7 @@ from perlsim.maps_command import Maps
 
 if TYPE_CHECKING:
     from perlsim.policies import Policy
-    from perlsim.sim.agents import AgentModel
+    from perlsim.train_command import Program
 
 DONE, PARTLY, FAILED, INTERRUPTED = 0, 1, 2, 130
 
@@ -199,6 +199,35 @@ class Generate:
             )
         print(f"generated: {added} scenes, {self.num - added} of {self.num} were in the store already")
         return DONE
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a world model and a planner from logs, and examine what they learned: one command for all stages.
+
+    The stages (world model, imitation, reinforcement, examination) and their sizes are those of a configuration. A
+    run folder that exists is gone on with: a run that was killed at any moment reaches the same weights, bit for
+    bit on the same machine, as one that was not. A finished run holds its table (results.json, results.html),
+    curves.png, scenes.html with the best, worst and most changed scenes, and the folder policy, which perlsim
+    rollout and perlsim eval take.
+    """
+
+    config: str
+    """Name of a shipped configuration (quickstart, debug, real, bench2drive), or a YAML file."""
+    out: Annotated[Path | None, arg(aliases=["-o"], metavar="RUN")] = None
+    """Folder of the run; runs/NAME by default."""
+    set: Annotated[tuple[str, ...], arg(metavar="KEY=VALUE ...")] = ()
+    """Changes of the configuration: dotted keys, such as imitation.num_updates=500, and YAML values."""
+    fresh: bool = False
+    """Delete the run folder's run and begin again."""
+    distributed: bool = False
+    """Train together with other processes, which the environment tells of (SLURM, Kubernetes, plain variables)."""
+
+    def run(self) -> int:
+        """Hands over to the training."""
+        from perlsim.train_command import run
+
+        return run(self, _load_training)
 
 
 @dataclass(frozen=True)
@@ -501,6 +530,7 @@ Command = (
     Annotated[Import, subcommand("import")]
     | Annotated[Generate, subcommand("generate")]
     | Annotated[Info, subcommand("info")]
+    | Annotated[Train, subcommand("train")]
     | Annotated[Rollout, subcommand("rollout")]
     | Annotated[View, subcommand("view")]
     | Annotated[Eval, subcommand("eval")]
@@ -541,6 +571,15 @@ def main(args: list[str] | None = None) -> None:
     raise SystemExit(code)
 
 
+def _load_training() -> Program:
+    """What ``perlsim train`` trains."""
+    from perlsim.train_command import Program
+    from planner.examination import TrainingJob
+    from planner.settings import CONFIGS, Settings
+
+    return Program(Settings, CONFIGS, TrainingJob)
+
+
 def _load_policy(path: Path) -> Policy:
     """The learned policy of a run or of its own folder."""
     from perlsim.training.export import model_folder
@@ -549,7 +588,7 @@ def _load_policy(path: Path) -> Policy:
     return load_policy(model_folder(path, "policy"))
 
 
-def _load_agents(path: Path) -> AgentModel:
+def _load_agents(path: Path) -> Any:
     """The learned agent model of a run or of its own folder."""
     from perlsim.training.export import model_folder
     from world_model.agents import load_agents

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+
+from perlsim.training.config import Strict
+from perlsim.training.loop import train_stage
+from perlsim.training.run_log import JsonLines, Logs
 
 
 @dataclass
@@ -47,8 +52,6 @@ class ToyStage:
 
 def main(folder: str, seconds_per_validation: float) -> None:
     """Trains in a process of its own, so that it can be killed."""
-    import time
-
     from perlsim import backend
 
     backend.setup(int(os.environ.get("TOY_DEVICES", "2")))
@@ -56,8 +59,6 @@ def main(folder: str, seconds_per_validation: float) -> None:
         from perlsim.training import distributed
 
         distributed.start()
-    from perlsim.training.loop import train_stage
-    from perlsim.training.run_log import JsonLines, Logs
 
     class Slow(ToyStage):
         def validate(self, params):
@@ -69,5 +70,69 @@ def main(folder: str, seconds_per_validation: float) -> None:
     log.close()
 
 
+class Layers(Strict):
+    width: int = 1
+
+
+class ToySettings(Strict):
+    num_updates: int = 4
+    layers: Layers = Layers()
+    pause: float = 0.0
+
+
+class ToyJob:
+    """A pipeline of the toy stage; see `perlsim.train_command.Job`."""
+
+    def __init__(self, settings, folder, console):
+        self.settings, self.folder, self.console = settings, folder, console
+
+    def train(self):
+        pause = self.settings.pause
+
+        class Slow(ToyStage):
+            def validate(self, params):
+                time.sleep(pause)
+                return {}
+
+        stage = Slow(num_updates=self.settings.num_updates)
+        log = JsonLines(self.folder / "toy" / "log.jsonl")
+        params = train_stage(
+            stage,
+            self.folder / "toy",
+            log,
+            seed=1,
+            updates_per_call=3,
+            checkpoint_every=4,
+            console=self.console,
+        )
+        log.close()
+        content = b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params))
+        (self.folder / "weights.bin").write_bytes(content)
+
+    def examine(self, folder, console):
+        results = {"policies": ["toy"]}
+        folder.write("results.json", results)
+        return results
+
+    def finished(self, folder, results):
+        assert (folder / "run.json").is_file()
+        (folder / "page.html").write_text("")
+
+    def show(self, results, console):
+        console.print(results["policies"][0])
+
+
+def command(configs: str, out: str, pause: str) -> None:
+    """``perlsim train`` in a process of its own, so that it can be killed."""
+    from perlsim.cli import Train
+    from perlsim.train_command import Program, run
+
+    args = Train(config="tiny", out=Path(out), set=(f"pause={pause}",))
+    run(args, lambda: Program(ToySettings, Path(configs), ToyJob))
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]))
+    if sys.argv[1] == "train":
+        command(*sys.argv[2:])
+    else:
+        main(sys.argv[1], float(sys.argv[2]))
