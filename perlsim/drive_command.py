@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from perlsim.worlds.suite.scene import Case
 
 _PIPE_WIDTH = 120
+# Routes at once on a device: what is recorded of each takes 4 MiB with 64 road users, and some copies of it.
+_BATCH = 64
 
 
 @dataclass
@@ -84,7 +86,6 @@ def run(args: Arguments, load_policy: Callable[[Path], Any] | None = None) -> in
     from perlsim.policies import policy_of
     from perlsim.store import ScenarioStore, StoreWriter
     from perlsim.worlds.suite.cases import Worlds
-    from perlsim.worlds.suite.drive import BATCH
 
     if (args.routes is None) == (args.generate is None):
         raise PerlsimError("expected either routes or how many to generate", field="--routes, --generate")
@@ -100,7 +101,7 @@ def run(args: Arguments, load_policy: Callable[[Path], Any] | None = None) -> in
             recorder = _Recorder(writer, args, totals)
             new = [route for route in routes if not recorder.knows(route)]
             totals.known = len(routes) - len(new)
-            size = min(len(new), BATCH * len(jax.devices()))
+            size = min(len(new), _BATCH * len(jax.devices()))
             with Bar(console, "routes", len(new), "driving") as bar:
                 for begin in range(0, len(new), size or 1):
                     batch = new[begin : begin + size]
