@@ -7,7 +7,7 @@ nobody near, far ahead, on the route, in lanes of its own direction, as before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar, NamedTuple
 
@@ -28,6 +28,8 @@ from perlsim.vocabulary import AgentType, LightState
 
 KEEP, LEFT, RIGHT = range(3)
 _NOWHERE = 1e4
+# How much sharper paths are shown at standstill, falling to nothing at this speed [m/s].
+_SHARPER, _SHARPER_BELOW = 1.5, 5.0
 # Walkers who stand less than this beside the route [m] are passed at this speed [m/s], reached so far before them [m]
 # with this deceleration [m/s²].
 _WALKERS_BESIDE, _WALKERS_SPEED, _WALKERS_BEFORE, _WALKERS_BRAKING = 8.0, 8.0, 20.0, 2.5
@@ -68,7 +70,11 @@ class Expert:
     def init(self, scene: Scene, start: jax.Array, key: jax.Array) -> Memory:
         """Nobody seen."""
         return Memory(
-            scene.bank.log_speed[scene.idx, start], nobody(scene), jnp.int32(KEEP), jnp.float32(0.0), jnp.bool_(False)
+            scene.bank.log_speed[scene.idx, start],
+            nobody(scene),
+            jnp.int32(KEEP),
+            jnp.float32(0.0),
+            jnp.bool_(False),
         )
 
     def act(self, carry: Memory, observation: PrivilegedView, key: jax.Array) -> tuple[Memory, Plan]:
@@ -76,13 +82,13 @@ class Expert:
         scene, state = observation
         once = scene.bank.once
         # Who waits at a flow counts on being let in, the more the longer it waits.
-        yields = jnp.clip(0.5 * (carry.waited - 1.0), 0.0, 3.0)
+        yields = jnp.clip(0.6 * (carry.waited - 1.0), 0.0, 4.5)
         frame = apart(once, lambda: frame_of(scene, state))
         others = apart(once, lambda: forecast(scene, state, frame, carry.seen, yields, ~carry.blocked))
         seen = seen_now(carry.seen, state)
         offsets, passed = apart(once, lambda: self._offsets(scene, state, frame, others, seen))
         # Who has waited for long comes nearer.
-        margin = jnp.clip(1.0 - (state.standing - 8.0) / 15.0, 0.2, 1.0)
+        margin = jnp.clip(1.0 - (carry.waited - 3.0) / 9.0, 0.1, 1.0)
 
         def driven(manoeuvre, offset):
             path = path_beside(frame, scene, state, offset)
@@ -91,7 +97,7 @@ class Expert:
             line = jnp.minimum(self.route.stop(scene, state, path), _red_over_line(scene, state, path))
             stop = jnp.minimum(line, self._standing(scene, others, offset, passed))
             ways = drive_ways(scene, path, state.ego.speed, desired, stop, offset, others, margin)
-            return self._cost(scene, state, path, offset, ways, carry, manoeuvre), path, ways.speed
+            return self._cost(scene, state, path, offset, ways, carry, manoeuvre, margin), path, ways.speed
 
         every = jnp.arange(len(offsets))
         costs, paths, speeds = apart(once, lambda: jax.vmap(driven)(every, offsets))
@@ -102,10 +108,14 @@ class Expert:
             STEP * jnp.arange(SPEED_STEPS + 1), CELL * jnp.arange(CELLS + 1), speeds[manoeuvre, :, way]
         )
         plan = plan_on(path, state.ego, scene.bank.chassis[scene.idx, 1], targets(speed))
+        # Controllers that aim at a point turn too little for what they see of a sharp path: slowly driven, it is shown
+        # sharper.
+        sharper = 1.0 + _SHARPER * jnp.clip(1.0 - state.ego.speed / _SHARPER_BELOW, 0.0, 1.0)
+        plan = replace(plan, path=plan.path * jnp.stack([jnp.ones_like(sharper), sharper]))
         since = jnp.where(carry.seen.step < 0, 0, state.step - carry.seen.step) * STEP
         # Forgotten while it drives.
-        slow = state.ego.speed < 1.0
-        waited = jnp.where(slow, carry.waited + since, jnp.maximum(carry.waited - 2.0 * since, 0.0))
+        slow = state.ego.speed < 1.5
+        waited = jnp.where(slow, carry.waited + since, jnp.maximum(carry.waited - since, 0.0))
         return Memory(
             carry.initial_speed, seen, manoeuvre.astype(jnp.int32), jnp.minimum(waited, 30.0), passed.any()
         ), plan
@@ -146,9 +156,14 @@ class Expert:
             state,
             begin_right,
             jnp.where(strays, others.arc, end),
-            jnp.where(passed | strays, need - low, 0.0),
+            jnp.where(passed | strays, need + jnp.where(strays, 0.2, 0.0) - low, 0.0),
             half_length,
         )
+        # Nobody is passed on the side to which it stands.
+        middle = jnp.where(passed, high, -_NOWHERE).max() + jnp.where(passed, low, _NOWHERE).min()
+        wrong_left = passed.any() & (middle > 0.6)
+        wrong_right = passed.any() & (middle < -0.6) & ~strays.any()
+        left, right = jnp.where(wrong_left, 0.0, left), jnp.where(wrong_right, 0.0, right)
         return jnp.stack([jnp.zeros(POINTS), left, -right]), passed
 
     def _bump(self, state: SimState, begin, end, height, half_length) -> jax.Array:
@@ -176,7 +191,9 @@ class Expert:
         rear = others.arc - others.along - to_centre - half_length - gap
         return jnp.maximum(jnp.where(inside, rear, _NOWHERE).min(), 0.0)
 
-    def _cost(self, scene, state, path: RoutePath, offset, driven, carry: Memory, manoeuvre) -> jax.Array:
+    def _cost(
+        self, scene, state, path: RoutePath, offset, driven, carry: Memory, manoeuvre, margin
+    ) -> jax.Array:
         """Costs ``[M]`` of a path's ways, in metres of progress."""
         to_centre = scene.bank.chassis[scene.idx, 1]
         x, y = centre_line(path, to_centre)
@@ -192,7 +209,7 @@ class Expert:
         cost += jnp.where(
             driven.hits < _NOWHERE, 2000.0 * (1.0 - driven.hits / 12.0) + 20.0 * driven.hit_speed, 0.0
         )
-        cost += jnp.where(driven.nears < _NOWHERE, 150.0 * (1.0 - driven.nears / 12.0), 0.0)
+        cost += jnp.where(driven.nears < _NOWHERE, 150.0 * margin * (1.0 - driven.nears / 12.0), 0.0)
         # Harder than in comfort only where needed.
         losses = jnp.maximum(-jnp.diff(driven.speed, axis=0) / CELL - COMFORTABLE, 0.0)
         cost += 2.0 * losses.max(0)

@@ -28,7 +28,7 @@ _TURN_TIME, _ACROSS_TIME = 2.5, 2.0
 # Slower than this is standing [m/s].
 STANDING = 0.3
 # Changes of speed less than this are none [m/s²]; who follows the ego brakes for it after a while [m/s², s].
-_LEAST_CHANGE, _YIELDS, _YIELDS_AFTER = 1.5, 2.0, 0.5
+_LEAST_CHANGE, _YIELDS, _YIELDS_AFTER = 1.5, 4.5, 0.4
 
 
 class Seen(NamedTuple):
@@ -135,6 +135,8 @@ def forecast(
     parallel = (jnp.abs(off) < _ALONG_SIN) & (jnp.abs(left) < _ALONG_REACH) & ~walks & (speed > STANDING)
     change, turn = _changes(seen, state, rows, speed)
     change = jnp.where(walks, 0.0, change)
+    # Who comes towards an ego that passes someone may brake only because of it: that is no room.
+    change = jnp.where(parallel & (to < 0) & ~crosses, jnp.maximum(change, 0.0), change)
 
     times = CELL * jnp.arange(1, CELLS + 1, dtype=jnp.float32)[:, None]
     ego_arc = scene.bank.chassis[scene.idx, 1]
@@ -142,8 +144,10 @@ def forecast(
     drives = (
         ~walks & (crosses | ~(parallel & (to < 0))) & ~(parallel & (arc > ego_arc) & (jnp.abs(left) < 2.0))
     )
+    # Who speeds or gains speed is in a hurry.
+    drives &= (speed < 14.0) & (change <= 0)
     lets = jnp.where(follows, jnp.maximum(_YIELDS, yields), jnp.where(drives, yields, 0.0))
-    least = jnp.where(follows, 0.7 * ego.speed, 0.3 * speed)
+    least = jnp.where(follows, ego.speed, 0.0)
     gone = _travelled(times, speed, change, lets, jnp.minimum(least, speed))
     lefts = left + aside * jnp.minimum(times, _ACROSS_TIME)
     # Who comes towards the line of the route stays there.

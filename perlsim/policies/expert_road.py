@@ -164,7 +164,7 @@ def path_beside(
     missing = aside - line[0]
     length = ego.speed * jnp.sqrt(6.0 / (_BACK_ACCELERATION * brisk) * jnp.abs(missing))
     length = jnp.maximum(length, ego.speed**2 * (4.0 / (_TURN_ACCELERATION * brisk)) * jnp.abs(slope))
-    length = jnp.clip(length, _BLEND_SHORTEST + 2.0 * jnp.abs(missing), _BLEND_LONGEST)
+    length = jnp.clip(length, _BLEND_SHORTEST + 0.4 * jnp.abs(missing), _BLEND_LONGEST)
     share = jnp.minimum(SPACING * jnp.arange(POINTS) / length, 1.0)
     gone = share * share * (3.0 - 2.0 * share)
     left = line + missing * (1.0 - gone) + slope * length * share * (1.0 - share) ** 2
