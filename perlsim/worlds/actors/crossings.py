@@ -12,12 +12,15 @@ import numpy as np
 from perlsim.vocabulary import AgentType
 from perlsim.worlds.actors.ground import Ground
 from perlsim.worlds.actors.obstacles import BICYCLE, VAN, WALKER
-from perlsim.worlds.actors.script import Actor, Trigger, standing
+from perlsim.worlds.actors.script import Actor, Meeting, Trigger, standing
 from perlsim.worlds.actors.timing import ahead_of
 
 _PROP = (1.0, 1.4, 2.2)
 # m by which a walk goes on beyond the place where it meets the ego's way, as a multiple of the way there.
 _ON = 2.3
+# Who comes to meet the ego sets off so many times earlier than it would have to, and drives or walks on at its own
+# speed over the last metres [S]: bends and lights before the ego make its arrival hard to foretell.
+_EARLIER, _LAST, _ON_LANE = 1.5, 8.0, 2.5
 
 
 def walks(
@@ -29,12 +32,12 @@ def walks(
     distance: float,
     angle: float = 0.0,
     kind: AgentType = AgentType.PEDESTRIAN,
-    is_timed: bool = False,
+    meets: bool = False,
 ) -> Actor:
     """Somebody who crosses the route at ``at`` m from ``aside`` m beside it, ``angle`` rad off square.
 
-    It sets off when the ego has ``distance`` m left, or at its speed as long as the walk takes; where ``is_timed``,
-    when an ego that reacts to nobody has as long left, whatever bends and lights are still before it.
+    It sets off when the ego has ``distance`` m left, or at its speed as long as the walk takes; where ``meets``, half
+    as much earlier, and it walks as fast as it takes to be there with the ego, until it is on the lane.
     """
     size = BICYCLE if kind == AgentType.CYCLIST else WALKER
     slant = np.tan(angle) * abs(aside)
@@ -49,9 +52,8 @@ def walks(
         kind,
         size,
         path,
-        trigger=Trigger(ahead_of(ground, at, walk / speed))
-        if is_timed
-        else Trigger(at, distance, walk / speed),
+        trigger=Trigger(at, distance, (_EARLIER if meets else 1.0) * walk / speed),
+        meeting=Meeting(walk, at, until=min(_ON_LANE, walk)) if meets else None,
         speeds=(0.0, speed, speed, speed),
         stop=float(np.hypot(*(end - start))) - 0.3,
         acceleration=10.0,
@@ -89,7 +91,7 @@ def pedestrians(ground: Ground) -> list[Actor]:
     # Beside each other and behind each other, 1.3 m/s.
     shifts = ((0.4, 0.5), (1.0, 1.5), (1.6, -0.5))
     return [
-        walks(ground, leaves + 1.0 + along, aside - back, 1.3, distance=12.0, is_timed=True)
+        walks(ground, leaves + 1.0 + along, aside - back, 1.3, distance=12.0, meets=True)
         for along, back in shifts
     ]
 
@@ -146,7 +148,8 @@ def takes_priority(ground: Ground) -> list[Actor]:
             AgentType.VEHICLE,
             VAN,
             path,
-            trigger=Trigger(ahead_of(ground, meets, lead)),
+            trigger=Trigger(ahead_of(ground, meets, _EARLIER * lead)),
+            meeting=Meeting(driven, meets, until=_LAST),
             speeds=(0.0, speed, speed, speed),
             acceleration=8.0,
             heeds=False,

@@ -16,7 +16,8 @@ from perlsim.worlds.actors.timing import ahead_of, timed
 from perlsim.worlds.routes.parameters import Point
 
 # m behind the junction at which a vehicle from a slip road cuts in.
-_CUT_IN = 10.0
+# m by which the ego is past the junction then: routes end 25 m farther on, and it is to be met before [S].
+_CUT_IN, _CLOSER = 10.0, 2.0
 # Share of time that it has more than it needs [S], and m/s² with which it sets off.
 _SPARE, _QUICK = 1.3, 8.0
 # m of lane along which bicycles ride, at most and at least.
@@ -121,7 +122,7 @@ def highway_cut_in(ground: Ground) -> list[Actor]:
             speeds=(0.0, limit, 0.8 * limit, 0.8 * limit),
             until=(takes, np.inf),
             acceleration=_QUICK,
-            meeting=Meeting(arc, leaves),
+            meeting=Meeting(arc, leaves + _CLOSER),
             heeds=False,
         )
     ]

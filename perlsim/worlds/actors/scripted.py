@@ -52,6 +52,9 @@ _LEAST_PACE = 0.3
 # s before others come to a place within which nobody who yields to them drives into it, and the share of the way to
 # its ends within which they are in it: who waits at an end is not [S].
 _GAP_TIME, _CORE = 4.0, 0.8
+# m that they keep when they stand; those of flows so many that who turns before them has room to [S]. And m of
+# overlap from which they no longer heed whom they touch.
+_ROOM, _FLOW_ROOM, _TOUCHES = 2.0, 4.5, 0.2
 _FAR = 1e4
 _LONG_AGO = 1e6
 
@@ -162,13 +165,16 @@ class ScriptedAgents:
         acceleration, deceleration, braking = self.limits[s]
         model = IdmAgents(
             time_headway=self.time_headway,
+            minimum_gap=jnp.where(self.flow[s] == NO_FLOW, _ROOM, _FLOW_ROOM),
             acceleration=acceleration,
             deceleration=deceleration,
             hard_deceleration=braking,
             look_ahead=self.look_ahead,
         )
         gap, leader_speed = model.leader(along, rows, memory.arc)
-        gap, leader_speed = jnp.where(self.heeds[s], gap, _FAR), jnp.where(self.heeds[s], leader_speed, 0.0)
+        # Who touches somebody drives on: else both would stand there for ever.
+        heeds = self.heeds[s] & (gap > -_TOUCHES)
+        gap, leader_speed = jnp.where(heeds, gap, _FAR), jnp.where(heeds, leader_speed, 0.0)
         follow = IdmMemory(memory.arc, memory.speed, memory.present)
         line = jnp.where(self.obeys[s], IdmAgents().to_light(along, state.step, follow, half_length), _FAR)
         line = jnp.minimum(line, self._to_gap(s, memory, rows, half_length))

@@ -34,7 +34,6 @@ CASES = {
     "24759": ("ParkingCutIn", 3),
     "24206": ("ParkingCrossingPedestrian", 3),
     "27515": ("PedestrianCrossing", 3),
-    "26944": ("OppositeVehicleRunningRedLight", 3),
     "27494": ("BlockedIntersection", 3),
     "26966": ("SignalizedJunctionRightTurn", 4),
     "27506": ("EnterActorFlow", 1),
