@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from perlsim.bank import STEP, Scene
 from perlsim.policies import PrivilegedView
 from perlsim.policies.expert_forecast import CELL, CELLS, Others, Seen, forecast, nobody, seen_now
-from perlsim.policies.expert_road import BEHIND, LENGTH, Frame, frame_of, ground_under, path_beside
+from perlsim.policies.expert_road import BEHIND, LENGTH, Frame, frame_of, ground_under, into, path_beside
 from perlsim.policies.expert_speeds import COMFORTABLE, HARDEST, PASSING_GAP, STANDING_GAP, drive_ways
 from perlsim.policies.idm_route import IdmRoute, targets
 from perlsim.policies.route_path import POINTS, SPACING, RoutePath, centre_line, plan_on
@@ -108,9 +108,11 @@ class Expert:
             STEP * jnp.arange(SPEED_STEPS + 1), CELL * jnp.arange(CELLS + 1), speeds[manoeuvre, :, way]
         )
         plan = plan_on(path, state.ego, scene.bank.chassis[scene.idx, 1], targets(speed))
-        # Controllers that aim at a point turn too little for what they see of a sharp path: slowly driven, it is shown
-        # sharper.
+        # Controllers that aim at a point turn too little for what they see of a sharp path: slowly driven beside
+        # its line, it is shown sharper.
+        _, left, _, _ = into(frame, state.ego.x, state.ego.y)
         sharper = 1.0 + _SHARPER * jnp.clip(1.0 - state.ego.speed / _SHARPER_BELOW, 0.0, 1.0)
+        sharper = jnp.where(jnp.abs(left - offsets[manoeuvre, 0]) > 1.0, sharper, 1.0)
         plan = replace(plan, path=plan.path * jnp.stack([jnp.ones_like(sharper), sharper]))
         since = jnp.where(carry.seen.step < 0, 0, state.step - carry.seen.step) * STEP
         # Forgotten while it drives.
