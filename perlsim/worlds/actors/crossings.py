@@ -18,9 +18,9 @@ from perlsim.worlds.actors.timing import ahead_of
 _PROP = (1.0, 1.4, 2.2)
 # m by which a walk goes on beyond the place where it meets the ego's way, as a multiple of the way there.
 _ON = 2.3
-# Who comes to meet the ego sets off so many times earlier than it would have to, and drives or walks on at its own
-# speed over the last metres [S]: bends and lights before the ego make its arrival hard to foretell.
-_EARLIER, _LAST, _ON_LANE = 1.5, 8.0, 2.5
+# Who comes to meet the ego sets off so many times earlier than it would have to, and keeps its speed over the last
+# metres, so that it can be foretold [S]: bends and lights before the ego make the ego's arrival hard to foretell.
+_EARLIER, _LAST, _ON_LANE = 1.5, 20.0, 2.5
 
 
 def walks(
@@ -53,7 +53,7 @@ def walks(
         size,
         path,
         trigger=Trigger(at, distance, (_EARLIER if meets else 1.0) * walk / speed),
-        meeting=Meeting(walk, at, until=min(_ON_LANE, walk)) if meets else None,
+        meeting=Meeting(walk, at, until=min(_ON_LANE, walk), keeps=True) if meets else None,
         speeds=(0.0, speed, speed, speed),
         stop=float(np.hypot(*(end - start))) - 0.3,
         acceleration=10.0,
@@ -149,7 +149,7 @@ def takes_priority(ground: Ground) -> list[Actor]:
             VAN,
             path,
             trigger=Trigger(ahead_of(ground, meets, _EARLIER * lead)),
-            meeting=Meeting(driven, meets, until=_LAST),
+            meeting=Meeting(driven, meets, until=_LAST, keeps=True),
             speeds=(0.0, speed, speed, speed),
             acceleration=8.0,
             heeds=False,

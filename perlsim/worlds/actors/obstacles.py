@@ -25,6 +25,8 @@ _ACCIDENT_OFF, _PARKED_OFF, _BICYCLE_OFF = 0.6, 0.7, 0.55
 _FIRST_CAR, _SECOND_CAR, _SECOND_BICYCLE = 10.0, 6.0, 9.0  # m behind what is before it
 # The oncoming flow reaches so far before and behind the obstacle [m, S], at this share of the limit [S].
 _ONCOMING_BEFORE, _ONCOMING_BEHIND, _ONCOMING_SHARE = 60.0, 140.0, 0.7
+# m/s² with which it sets off, and brakes at most.
+_SETS_OFF, _HARD = 3.0, 8.0
 # Distances between the vehicles on the lane beside [m, S].
 _BESIDE_GAPS = (30.0, 70.0)
 # m beyond the place of straying vehicles where they come from, and between them.
@@ -38,12 +40,18 @@ _PARKED_ASIDE, _FLOW_SHARE, _BEGINS = 0.4, 0.6, 1.5
 _DRIVE = 4.0
 
 
-def oncoming(ground: Ground, at: float, gaps: tuple[float, float], shift: float = 0.0) -> list[Actor]:
-    """The flow on the oncoming lane past ``at`` m of the route, ``shift`` m towards the ego's lane."""
+def oncoming(ground: Ground, at: float, gaps: tuple[float, float]) -> list[Actor]:
+    """The flow on the oncoming lane past ``at`` m of the route.
+
+    Those of the public classes set off from rest at their source, one when the one before is a gap away: that one
+    has gained v² / 2a on it by the time it is as fast. And they brake as hard as they can for who comes towards them.
+    """
     aside, _ = ground.beside(at, 1.0)
-    path = ground.along(at + _ONCOMING_BEHIND, at - _ONCOMING_BEFORE, aside - shift)
+    path = ground.along(at + _ONCOMING_BEHIND, at - _ONCOMING_BEFORE, aside)
     speed = _ONCOMING_SHARE * ground.limit(ground.lane(at))
-    return flow(path, speed, gaps, ground.rng)
+    gained = speed * speed / (2.0 * _SETS_OFF)
+    members = flow(path, speed, (gaps[0] + gained, gaps[1] + gained), ground.rng)
+    return [replace(member, braking=_HARD) for member in members]
 
 
 def traffic(ground: Ground, at: float, *, two_ways: bool) -> list[Actor]:

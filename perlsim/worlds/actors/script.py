@@ -52,7 +52,8 @@ class Meeting:
     Attributes:
         arc: m along the actor's path.
         ego: m along the ego's route.
-        until: m before ``arc`` from which the actor drives on at its own speed, whatever the ego does.
+        until: m before ``arc`` from which the actor drives on, whatever the ego does.
+        keeps: whether it then keeps the speed that it has until it is past ``arc``; else it takes its own.
         pace: m/s, the most until then; its own speed without.
     """
 
@@ -60,6 +61,7 @@ class Meeting:
     ego: float
     until: float = 0.0
     pace: float = 0.0
+    keeps: bool = False
 
 
 @dataclass(frozen=True)
@@ -247,6 +249,8 @@ def flow(
     length = polylines.arc_lengths(path)[-1]
     count = min(int(np.ceil(length / least)) + 1, MOST_IN_FLOW)
     spaces = rng.uniform(least, max(gaps[1], least), count)
+    # The distances come again and again: the greatest is one of them, so that none waits for it in vain.
+    spaces[int(rng.integers(count))] = max(gaps[1], least)
     arc, ahead = length - rng.uniform(0.0, 0.5 * least), 0
     if meets is not None:
         # Of those ahead of who is to be there, the first that is still on the path.

@@ -49,6 +49,8 @@ from perlsim.worlds.actors.script import NO_FLOW, Actor, Script, Stretch
 _BEHIND, _ASIDE = 20.0, 2.0
 # Share of its own speed below which nobody goes to meet the ego: it does not wait for an ego that waits.
 _LEAST_PACE = 0.3
+# m beyond a meeting as far as speeds are kept.
+_PAST = 6.0
 # s before others come to a place within which nobody who yields to them drives into it, and the share of the way to
 # its ends within which they are in it: who waits at an end is not [S].
 _GAP_TIME, _CORE = 4.0, 0.8
@@ -111,7 +113,7 @@ class ScriptedAgents:
         limits: ``[S, 3, A]`` m/s²: acceleration, deceleration, braking.
         heeds, obeys: bool ``[S, A]``.
         flow: int32 ``[S, A]``; gap: ``[S, A]`` m.
-        meeting: ``[S, 4, A]`` m, m/s: `script.Meeting`; negative arcs for none.
+        meeting: ``[S, 5, A]`` m, m/s, 0 or 1: `script.Meeting`; negative arcs for none.
         yields: ``[S, Y, 4, A]``: arc at which each stretch of a path begins [m], negative for none; x, y [m] of its
             middle and m from there to its ends (`script.Actor.yields`).
         disturbances: ``[S, D, 4]``: begin, end [m], steer, throttle (`script.Disturbance`).
@@ -157,7 +159,7 @@ class ScriptedAgents:
         s, along, rows = scene.idx, self._on(scene), with_ego(state)
         half_length = scene.bank.boxes[s, 0]
         since, begins = self._since(memory, s, state)
-        wanted = self._in_time(s, self._wanted(s, since), memory.arc, state)
+        wanted = self._in_time(s, self._wanted(s, since), memory, state)
         # Who is absent stands, invalid, where it would enter, so that it sees who is in its way.
         slots = jnp.arange(rows.shape[1])
         here = rows_on(along, memory.arc, memory.speed, memory.present.astype(jnp.float32))
@@ -222,13 +224,14 @@ class ScriptedAgents:
         passed = (since >= 0).astype(jnp.int32) + (since >= self.until[s]).sum(0)
         return jnp.take_along_axis(self.speeds[s], passed[None], 0)[0]
 
-    def _in_time(self, s: jax.Array, wanted: jax.Array, arc: jax.Array, state: SimState) -> jax.Array:
+    def _in_time(self, s: jax.Array, wanted: jax.Array, memory: ScriptedMemory, state: SimState) -> jax.Array:
         """Speeds with which they come to their meetings as the ego does, where they have any [m/s]."""
-        own, ego, until, most = self.meeting[s]
-        left, time = own - arc, (ego - state.route_arc) / jnp.maximum(state.ego.speed, 0.1)
+        own, ego, until, most, keeps = self.meeting[s]
+        left, time = own - memory.arc, (ego - state.route_arc) / jnp.maximum(state.ego.speed, 0.1)
         most = jnp.where(wanted > 0, jnp.maximum(most, wanted), 0.0)
         pace = jnp.clip(left / jnp.maximum(time, 0.1), _LEAST_PACE * most, most)
-        return jnp.where((left > until) & (time > 0), pace, wanted)
+        goes_on = jnp.where((keeps > 0) & (left > -_PAST) & (left <= until), memory.speed, wanted)
+        return jnp.where((left > until) & (time > 0), pace, goes_on)
 
     def _to_gap(
         self, s: jax.Array, memory: ScriptedMemory, rows: jax.Array, half_length: jax.Array
@@ -381,7 +384,7 @@ def _tables(script: Script, scenario: Scenario, num_agents: int) -> _Tables:
         "obeys": column([a.obeys for a in actors], False, bool),
         "flow": column([a.flow for a in actors], NO_FLOW, np.int32),
         "gap": column([a.gap for a in actors], 0.0, np.float32),
-        "meeting": column([_meeting(a) for a in actors], (-_FAR, 0.0, 0.0, 0.0), np.float32),
+        "meeting": column([_meeting(a) for a in actors], (-_FAR, 0.0, 0.0, 0.0, 0.0), np.float32),
     }
     return _Tables(slots, paths, stops, columns)
 
@@ -393,12 +396,12 @@ def _circle(actor: Actor, stretch: Stretch, origin: Array) -> tuple[float, float
     return stretch.begin, x, y, max(float(np.hypot(*(ends[1] - ends[0]))) / 2, 2.0)
 
 
-def _meeting(actor: Actor) -> tuple[float, float, float, float]:
+def _meeting(actor: Actor) -> tuple[float, float, float, float, float]:
     """The numbers of a meeting; an arc that nobody comes to where there is none."""
     meeting = actor.meeting
     if meeting is None:
-        return -_FAR, 0.0, 0.0, 0.0
-    return meeting.arc, meeting.ego, meeting.until, meeting.pace
+        return -_FAR, 0.0, 0.0, 0.0, 0.0
+    return meeting.arc, meeting.ego, meeting.until, meeting.pace, float(meeting.keeps)
 
 
 def _finite(trigger) -> list[float]:
