@@ -25,8 +25,8 @@ _ACCIDENT_OFF, _PARKED_OFF, _BICYCLE_OFF = 0.6, 0.7, 0.55
 _FIRST_CAR, _SECOND_CAR, _SECOND_BICYCLE = 10.0, 6.0, 9.0  # m behind what is before it
 # The oncoming flow reaches so far before and behind the obstacle [m, S], at this share of the limit [S].
 _ONCOMING_BEFORE, _ONCOMING_BEHIND, _ONCOMING_SHARE = 60.0, 140.0, 0.7
-# m/s² with which it sets off, and brakes at most.
-_SETS_OFF, _HARD = 3.0, 8.0
+# m/s² with which it sets off, and brakes at most; m that it leaves to an ego on its lane, which has to get back [S].
+_SETS_OFF, _HARD, _LEAVES = 3.0, 8.0, 25.0
 # Distances between the vehicles on the lane beside [m, S].
 _BESIDE_GAPS = (30.0, 70.0)
 # m beyond the place of straying vehicles where they come from, and between them.
@@ -51,7 +51,7 @@ def oncoming(ground: Ground, at: float, gaps: tuple[float, float]) -> list[Actor
     speed = _ONCOMING_SHARE * ground.limit(ground.lane(at))
     gained = speed * speed / (2.0 * _SETS_OFF)
     members = flow(path, speed, (gaps[0] + gained, gaps[1] + gained), ground.rng)
-    return [replace(member, braking=_HARD) for member in members]
+    return [replace(member, braking=_HARD, room=_LEAVES) for member in members]
 
 
 def traffic(ground: Ground, at: float, *, two_ways: bool) -> list[Actor]:

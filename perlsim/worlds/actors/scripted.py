@@ -57,6 +57,8 @@ _GAP_TIME, _CORE = 4.0, 0.8
 # m that they keep when they stand; those of flows so many that who turns before them has room to [S]. And m of
 # overlap from which they no longer heed whom they touch.
 _ROOM, _FLOW_ROOM, _TOUCHES = 2.0, 4.5, 0.2
+# m/s below which somebody ahead counts as standing or coming towards one.
+_CREEPS = 0.5
 _FAR = 1e4
 _LONG_AGO = 1e6
 
@@ -87,9 +89,11 @@ class ScriptedMemory(NamedTuple):
         "until",
         "stop",
         "limits",
+        "room",
         "heeds",
         "obeys",
         "flow",
+        "before",
         "gap",
         "meeting",
         "yields",
@@ -111,8 +115,10 @@ class ScriptedAgents:
         trigger: ``[S, 4, A]``: arc [m], distance [m], lead [s], time [s] (`script.Trigger`).
         speeds: ``[S, 4, A]`` m/s; until: ``[S, 2, A]`` s; stop: ``[S, A]`` m.
         limits: ``[S, 3, A]`` m/s²: acceleration, deceleration, braking.
+        room: ``[S, A]`` m.
         heeds, obeys: bool ``[S, A]``.
         flow: int32 ``[S, A]``; gap: ``[S, A]`` m.
+        before: int32 ``[S, A]``, slot of the one before each in its flow, round and round; its own outside flows.
         meeting: ``[S, 5, A]`` m, m/s, 0 or 1: `script.Meeting`; negative arcs for none.
         yields: ``[S, Y, 4, A]``: arc at which each stretch of a path begins [m], negative for none; x, y [m] of its
             middle and m from there to its ends (`script.Actor.yields`).
@@ -131,9 +137,11 @@ class ScriptedAgents:
     until: jax.Array
     stop: jax.Array
     limits: jax.Array
+    room: jax.Array
     heeds: jax.Array
     obeys: jax.Array
     flow: jax.Array
+    before: jax.Array
     gap: jax.Array
     meeting: jax.Array
     yields: jax.Array
@@ -167,14 +175,18 @@ class ScriptedAgents:
         acceleration, deceleration, braking = self.limits[s]
         model = IdmAgents(
             time_headway=self.time_headway,
-            minimum_gap=jnp.where(self.flow[s] == NO_FLOW, _ROOM, _FLOW_ROOM),
             acceleration=acceleration,
             deceleration=deceleration,
             hard_deceleration=braking,
             look_ahead=self.look_ahead,
         )
         gap, leader_speed = model.leader(along, rows, memory.arc)
+        room = jnp.where(self.flow[s] == NO_FLOW, _ROOM, _FLOW_ROOM)
+        model = replace(
+            model, minimum_gap=jnp.where(leader_speed < _CREEPS, jnp.maximum(room, self.room[s]), room)
+        )
         # Who touches somebody drives on: else both would stand there for ever.
+        ahead = gap
         heeds = self.heeds[s] & (gap > -_TOUCHES)
         gap, leader_speed = jnp.where(heeds, gap, _FAR), jnp.where(heeds, leader_speed, 0.0)
         follow = IdmMemory(memory.arc, memory.speed, memory.present)
@@ -194,11 +206,11 @@ class ScriptedAgents:
 
         is_over = memory.present & (arc >= self.length[s])
         is_waiting = ~memory.present & (self.flow[s] != NO_FLOW)
-        enters = self._enters(s, is_waiting, rows, gap, memory.arc, half_length)
+        enters = self._enters(s, is_waiting, rows, ahead, memory.arc, half_length)
         appears = begins & ~memory.present & ~is_waiting
         fresh = enters | appears
         entry = safe_sqrt(
-            jnp.maximum(leader_speed, 0.0) ** 2 + 2.0 * deceleration * jnp.maximum(gap - 2.0, 0.0)
+            jnp.maximum(leader_speed, 0.0) ** 2 + deceleration * jnp.maximum(gap - _FLOW_ROOM, 0.0)
         )
         arc = jnp.where(is_over & (self.flow[s] != NO_FLOW), 0.0, arc)
         speed = jnp.where(fresh, jnp.minimum(limit, entry), speed)
@@ -276,7 +288,9 @@ class ScriptedAgents:
         arc: jax.Array,
         half_length: jax.Array,
     ) -> jax.Array:
-        """Who of those that wait enters: the first of each flow that has room before and behind it.
+        """Who of those that wait enters: each behind the one before it in its flow, when it has room.
+
+        Where a flow is gone altogether, the first of it begins again.
 
         Args:
             s: scene.
@@ -291,12 +305,15 @@ class ScriptedAgents:
         near = (along > -_BEHIND) & (along < _ASIDE) & (jnp.abs(across) < _ASIDE)
         near &= jnp.abs(rows[Z] - rows[Z][:, None]) < LEVEL_HEIGHT
         blocked = (near & (rows[VALID] > 0)).any(1)
+        present = rows[VALID] > 0
         same = self.flow[s] == self.flow[s][:, None]
-        others = same & (rows[VALID] > 0)
-        before = jnp.where(others, arc - half_length, _FAR).min(1) - half_length
-        free = is_waiting & ~blocked & (before >= self.gap[s])
-        free &= gap >= jnp.minimum(self.gap[s], self.look_ahead - _ASIDE)
+        before = self.before[s]
+        room = arc[before] - half_length[before] - half_length
+        follows = present[before] & (room >= self.gap[s])
         earlier = jnp.tril(jnp.ones(same.shape, bool), -1)
+        is_first = ~(same & (present | earlier)).any(1)
+        free = is_waiting & ~blocked & (gap >= jnp.minimum(self.gap[s], self.look_ahead - _ASIDE))
+        free &= follows | is_first
         return free & ~(same & earlier & free).any(1)
 
 
@@ -380,13 +397,29 @@ def _tables(script: Script, scenario: Scenario, num_agents: int) -> _Tables:
         "limits": column(
             [(a.acceleration, a.deceleration, a.braking) for a in actors], (1.0,) * 3, np.float32
         ),
+        "room": column([a.room for a in actors], 0.0, np.float32),
         "heeds": column([a.heeds for a in actors], False, bool),
         "obeys": column([a.obeys for a in actors], False, bool),
         "flow": column([a.flow for a in actors], NO_FLOW, np.int32),
+        "before": column(_before(actors), 0, np.int32),
         "gap": column([a.gap for a in actors], 0.0, np.float32),
         "meeting": column([_meeting(a) for a in actors], (-_FAR, 0.0, 0.0, 0.0, 0.0), np.float32),
     }
     return _Tables(slots, paths, stops, columns)
+
+
+def _before(actors: Sequence[Actor]) -> list[int]:
+    """The slot of the one before each actor in its flow; the last is before the first."""
+    last: dict[int, int] = {}
+    for slot, actor in enumerate(actors, 1):
+        if actor.flow != NO_FLOW:
+            last[actor.flow] = slot
+    found = []
+    for slot, actor in enumerate(actors, 1):
+        found.append(slot if actor.flow == NO_FLOW else last[actor.flow])
+        if actor.flow != NO_FLOW:
+            last[actor.flow] = slot
+    return found
 
 
 def _circle(actor: Actor, stretch: Stretch, origin: Array) -> tuple[float, float, float, float]:

@@ -222,3 +222,20 @@ def test_who_yields_lets_the_ego_pass():
     car = _driver(path=_crossing(), arc=20.0, yields=(Stretch(50.0, 70.0),))
     drove = drive(Script((car,)), ROUTE, 12.0, 150)
     assert not len(drove.touches_ego) and drove.rows[-1, Y, 1] > 15.0
+
+
+def test_all_of_a_flow_come_round_in_turn_those_with_great_gaps_too():
+    members = flow(LANE, 10.0, (25.0, 60.0), np.random.default_rng(3))
+    assert max(member.gap for member in members) == pytest.approx(60.0 - CAR[0])
+    drove = drive(Script(tuple(members)), _straight(y=-9.0), 0.0, 900)
+    there = drove.rows[:, VALID, 1 : 1 + len(members)] > 0
+    entries = (np.diff(there.astype(int), axis=0) == 1).sum(0)
+    assert entries.min() >= 2 and entries.max() - entries.min() <= 1
+
+
+def test_who_keeps_room_stops_far_from_who_stands_in_its_way_and_follows_others_closely():
+    car = _driver(path=ROUTE, arc=0.0, speeds=(12.0,) * 4, room=25.0)
+    drove = drive(Script((car,)), _straight(x=100.0), 0.0, 300)
+    assert 15.0 < drove.gaps(0)[-1, 1] < 30.0
+    slow = drive(Script((car,)), _straight(x=40.0), 6.0, 200)
+    assert slow.gaps(0)[-1, 1] < 15.0
