@@ -19,7 +19,7 @@ from perlsim.worlds.routes.parameters import Point
 # m by which the ego is past the junction then: routes end 25 m farther on, and it is to be met before [S].
 _CUT_IN, _CLOSER = 10.0, 2.0
 # Share of time that it has more than it needs [S], and m/s² with which it sets off.
-_SPARE, _QUICK = 1.3, 8.0
+_SPARE, _QUICK = 1.6, 8.0
 # m of lane along which bicycles ride, at most and at least.
 _RIDE, _SHORTEST_RIDE = 120.0, 20.0
 # m that placed flows drive beyond the place at which the public classes take them away [S].
@@ -123,7 +123,6 @@ def highway_cut_in(ground: Ground) -> list[Actor]:
             until=(takes, np.inf),
             acceleration=_QUICK,
             meeting=Meeting(arc, leaves + _CLOSER),
-            heeds=False,
         )
     ]
 

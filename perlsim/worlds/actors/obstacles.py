@@ -27,6 +27,8 @@ _FIRST_CAR, _SECOND_CAR, _SECOND_BICYCLE = 10.0, 6.0, 9.0  # m behind what is be
 _ONCOMING_BEFORE, _ONCOMING_BEHIND, _ONCOMING_SHARE = 60.0, 140.0, 0.7
 # m/s² with which it sets off, and brakes at most; m that it leaves to an ego on its lane, which has to get back [S].
 _SETS_OFF, _HARD, _LEAVES = 3.0, 8.0, 25.0
+# m before the ego at which nobody comes into being on the oncoming lane [S].
+_FAR_AHEAD = 50.0
 # Distances between the vehicles on the lane beside [m, S].
 _BESIDE_GAPS = (30.0, 70.0)
 # m beyond the place of straying vehicles where they come from, and between them.
@@ -51,7 +53,7 @@ def oncoming(ground: Ground, at: float, gaps: tuple[float, float]) -> list[Actor
     speed = _ONCOMING_SHARE * ground.limit(ground.lane(at))
     gained = speed * speed / (2.0 * _SETS_OFF)
     members = flow(path, speed, (gaps[0] + gained, gaps[1] + gained), ground.rng)
-    return [replace(member, braking=_HARD, room=_LEAVES) for member in members]
+    return [replace(member, braking=_HARD, room=_LEAVES, unseen=_FAR_AHEAD) for member in members]
 
 
 def traffic(ground: Ground, at: float, *, two_ways: bool) -> list[Actor]:
@@ -211,7 +213,9 @@ def invading_turn(ground: Ground) -> list[Actor]:
     meets = float(polylines.arc_lengths(path)[-1]) - (middle - ground.trigger), arrival(ground, middle)
     # Wide ones: beside a car there is room in most lanes. They keep to their line whoever comes [S].
     stray = flow(path, speed, (_STRAY_GAP, _STRAY_GAP), ground.rng, meets=meets)
-    return [replace(actor, kind=AgentType.TRUCK, size=LORRY, heeds=False) for actor in stray]
+    return [
+        replace(actor, kind=AgentType.TRUCK, size=LORRY, heeds=False, unseen=_FAR_AHEAD) for actor in stray
+    ]
 
 
 def control_loss(ground: Ground) -> Script:

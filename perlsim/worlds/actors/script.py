@@ -23,6 +23,8 @@ MOST_IN_FLOW, CLEAR = 12, 15.0
 # m/s² that drivers in a flow brake for whoever gets in their way: they have the right of way, and those of the
 # public classes do not brake at all before they have been hit [S].
 FLOW_BRAKING = 3.0
+# m that they leave to who stands in their way: who turns before them needs it [S].
+FLOW_ROOM = 8.0
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class Actor:
         obeys: whether it stops at lights.
         flow: number of its flow: actors with the same path that enter it again and again; −1 none.
         gap: m, bumper to bumper, that it keeps when it enters.
+        unseen: m round its source within which the ego must not be when it enters.
         emergency: whether the ego has to yield to it when it comes from behind.
         meeting: where it is to be when the ego comes to a place; None drives at its own speed.
         yields: stretches of its path in which it crosses or joins the ways of others; it enters one in a gap only.
@@ -131,6 +134,7 @@ class Actor:
     obeys: bool = False
     flow: int = NO_FLOW
     gap: float = 0.0
+    unseen: float = 15.0
     emergency: bool = False
     meeting: Meeting | None = None
     yields: tuple[Stretch, ...] = ()
@@ -277,6 +281,7 @@ def flow(
                 trigger=Trigger(),
                 speeds=(speed, speed, speed, speed),
                 braking=FLOW_BRAKING,
+                room=FLOW_ROOM,
                 flow=number,
                 gap=space - size[0],
             )

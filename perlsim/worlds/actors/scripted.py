@@ -54,11 +54,12 @@ _PAST = 6.0
 # s before others come to a place within which nobody who yields to them drives into it, and the share of the way to
 # its ends within which they are in it: who waits at an end is not [S].
 _GAP_TIME, _CORE = 4.0, 0.8
-# m that they keep when they stand; those of flows so many that who turns before them has room to [S]. And m of
-# overlap from which they no longer heed whom they touch.
-_ROOM, _FLOW_ROOM, _TOUCHES = 2.0, 4.5, 0.2
+# m that they keep at least, and m of overlap from which they no longer heed whom they touch.
+_ROOM, _TOUCHES = 2.0, 0.2
 # m/s below which somebody ahead counts as standing or coming towards one.
 _CREEPS = 0.5
+# m/s² that all may brake for an ego that stands [S].
+_STANDS = 6.0
 _FAR = 1e4
 _LONG_AGO = 1e6
 
@@ -95,6 +96,7 @@ class ScriptedMemory(NamedTuple):
         "flow",
         "before",
         "gap",
+        "unseen",
         "meeting",
         "yields",
         "disturbances",
@@ -117,7 +119,7 @@ class ScriptedAgents:
         limits: ``[S, 3, A]`` m/s²: acceleration, deceleration, braking.
         room: ``[S, A]`` m.
         heeds, obeys: bool ``[S, A]``.
-        flow: int32 ``[S, A]``; gap: ``[S, A]`` m.
+        flow: int32 ``[S, A]``; gap, unseen: ``[S, A]`` m.
         before: int32 ``[S, A]``, slot of the one before each in its flow, round and round; its own outside flows.
         meeting: ``[S, 5, A]`` m, m/s, 0 or 1: `script.Meeting`; negative arcs for none.
         yields: ``[S, Y, 4, A]``: arc at which each stretch of a path begins [m], negative for none; x, y [m] of its
@@ -143,6 +145,7 @@ class ScriptedAgents:
     flow: jax.Array
     before: jax.Array
     gap: jax.Array
+    unseen: jax.Array
     meeting: jax.Array
     yields: jax.Array
     disturbances: jax.Array
@@ -173,6 +176,8 @@ class ScriptedAgents:
         here = rows_on(along, memory.arc, memory.speed, memory.present.astype(jnp.float32))
         rows = jnp.where(slots == 0, rows, here)
         acceleration, deceleration, braking = self.limits[s]
+        # For who stands in the way there is time to see.
+        braking = jnp.where(state.ego.speed < _CREEPS, jnp.maximum(braking, _STANDS), braking)
         model = IdmAgents(
             time_headway=self.time_headway,
             acceleration=acceleration,
@@ -181,10 +186,8 @@ class ScriptedAgents:
             look_ahead=self.look_ahead,
         )
         gap, leader_speed = model.leader(along, rows, memory.arc)
-        room = jnp.where(self.flow[s] == NO_FLOW, _ROOM, _FLOW_ROOM)
-        model = replace(
-            model, minimum_gap=jnp.where(leader_speed < _CREEPS, jnp.maximum(room, self.room[s]), room)
-        )
+        room = jnp.where(leader_speed < _CREEPS, jnp.maximum(self.room[s], _ROOM), _ROOM)
+        model = replace(model, minimum_gap=room)
         # Who touches somebody drives on: else both would stand there for ever.
         ahead = gap
         heeds = self.heeds[s] & (gap > -_TOUCHES)
@@ -209,9 +212,7 @@ class ScriptedAgents:
         enters = self._enters(s, is_waiting, rows, ahead, memory.arc, half_length)
         appears = begins & ~memory.present & ~is_waiting
         fresh = enters | appears
-        entry = safe_sqrt(
-            jnp.maximum(leader_speed, 0.0) ** 2 + deceleration * jnp.maximum(gap - _FLOW_ROOM, 0.0)
-        )
+        entry = safe_sqrt(jnp.maximum(leader_speed, 0.0) ** 2 + deceleration * jnp.maximum(gap - room, 0.0))
         arc = jnp.where(is_over & (self.flow[s] != NO_FLOW), 0.0, arc)
         speed = jnp.where(fresh, jnp.minimum(limit, entry), speed)
         present = (memory.present | fresh) & ~is_over
@@ -312,6 +313,7 @@ class ScriptedAgents:
         follows = present[before] & (room >= self.gap[s])
         earlier = jnp.tril(jnp.ones(same.shape, bool), -1)
         is_first = ~(same & (present | earlier)).any(1)
+        blocked |= jnp.hypot(rows[X, 0] - rows[X], rows[Y, 0] - rows[Y]) < self.unseen[s]
         free = is_waiting & ~blocked & (gap >= jnp.minimum(self.gap[s], self.look_ahead - _ASIDE))
         free &= follows | is_first
         return free & ~(same & earlier & free).any(1)
@@ -403,6 +405,7 @@ def _tables(script: Script, scenario: Scenario, num_agents: int) -> _Tables:
         "flow": column([a.flow for a in actors], NO_FLOW, np.int32),
         "before": column(_before(actors), 0, np.int32),
         "gap": column([a.gap for a in actors], 0.0, np.float32),
+        "unseen": column([a.unseen for a in actors], 0.0, np.float32),
         "meeting": column([_meeting(a) for a in actors], (-_FAR, 0.0, 0.0, 0.0, 0.0), np.float32),
     }
     return _Tables(slots, paths, stops, columns)

@@ -227,7 +227,7 @@ def test_who_yields_lets_the_ego_pass():
 def test_all_of_a_flow_come_round_in_turn_those_with_great_gaps_too():
     members = flow(LANE, 10.0, (25.0, 60.0), np.random.default_rng(3))
     assert max(member.gap for member in members) == pytest.approx(60.0 - CAR[0])
-    drove = drive(Script(tuple(members)), _straight(y=-9.0), 0.0, 900)
+    drove = drive(Script(tuple(members)), _straight(y=-40.0), 0.0, 900)
     there = drove.rows[:, VALID, 1 : 1 + len(members)] > 0
     entries = (np.diff(there.astype(int), axis=0) == 1).sum(0)
     assert entries.min() >= 2 and entries.max() - entries.min() <= 1
