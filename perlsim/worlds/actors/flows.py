@@ -24,6 +24,9 @@ _SPARE, _QUICK = 1.6, 8.0
 _RIDE, _SHORTEST_RIDE = 120.0, 20.0
 # m that placed flows drive beyond the place at which the public classes take them away [S].
 _BEYOND = 40.0
+# m by which a nose may reach into the way of a flow: they would steer round it, and else an ego that waits with its
+# nose out would stop the flow for which it waits [S].
+_NOSE = 0.35
 # Share of the limit at which unnamed traffic drives, and the distances in it [m, S].
 _SHARE, _GAPS = 0.6, (30.0, 60.0)
 
@@ -66,7 +69,8 @@ def _oncoming_at(ground: Ground, point: Point) -> Point | None:
 def _flow(ground: Ground, path: Array, number: int = 0) -> list[Actor]:
     gaps = ground.interval("source_dist_interval")
     speed, meets = ground.number("flow_speed"), timed(ground, path)
-    return flow(path, speed, gaps, ground.rng, clear=[ground.start], number=number, meets=meets)
+    members = flow(path, speed, gaps, ground.rng, clear=[ground.start], number=number, meets=meets)
+    return [replace(member, margin=-_NOSE) for member in members]
 
 
 def bicycle_flow(ground: Ground) -> list[Actor]:

@@ -107,6 +107,7 @@ class Actor:
         stop: m along the path at which it comes to rest for good.
         acceleration, deceleration, braking: m/s², the greatest, the comfortable and the hardest.
         room: m that it keeps to who stands in its way or comes towards it; as to others without.
+        margin: m beside it that it wants free; negative passes who reaches that far into its way.
         heeds: whether it keeps its distance to whoever is on its path, the ego included.
         obeys: whether it stops at lights.
         flow: number of its flow: actors with the same path that enter it again and again; −1 none.
@@ -130,6 +131,7 @@ class Actor:
     deceleration: float = 3.0
     braking: float = 8.0
     room: float = 0.0
+    margin: float = 0.2
     heeds: bool = True
     obeys: bool = False
     flow: int = NO_FLOW

@@ -91,6 +91,7 @@ class ScriptedMemory(NamedTuple):
         "stop",
         "limits",
         "room",
+        "margin",
         "heeds",
         "obeys",
         "flow",
@@ -117,7 +118,7 @@ class ScriptedAgents:
         trigger: ``[S, 4, A]``: arc [m], distance [m], lead [s], time [s] (`script.Trigger`).
         speeds: ``[S, 4, A]`` m/s; until: ``[S, 2, A]`` s; stop: ``[S, A]`` m.
         limits: ``[S, 3, A]`` m/s²: acceleration, deceleration, braking.
-        room: ``[S, A]`` m.
+        room, margin: ``[S, A]`` m.
         heeds, obeys: bool ``[S, A]``.
         flow: int32 ``[S, A]``; gap, unseen: ``[S, A]`` m.
         before: int32 ``[S, A]``, slot of the one before each in its flow, round and round; its own outside flows.
@@ -140,6 +141,7 @@ class ScriptedAgents:
     stop: jax.Array
     limits: jax.Array
     room: jax.Array
+    margin: jax.Array
     heeds: jax.Array
     obeys: jax.Array
     flow: jax.Array
@@ -184,6 +186,7 @@ class ScriptedAgents:
             deceleration=deceleration,
             hard_deceleration=braking,
             look_ahead=self.look_ahead,
+            margin=self.margin[s],
         )
         gap, leader_speed = model.leader(along, rows, memory.arc)
         room = jnp.where(leader_speed < _CREEPS, jnp.maximum(self.room[s], _ROOM), _ROOM)
@@ -400,6 +403,7 @@ def _tables(script: Script, scenario: Scenario, num_agents: int) -> _Tables:
             [(a.acceleration, a.deceleration, a.braking) for a in actors], (1.0,) * 3, np.float32
         ),
         "room": column([a.room for a in actors], 0.0, np.float32),
+        "margin": column([a.margin for a in actors], 0.0, np.float32),
         "heeds": column([a.heeds for a in actors], False, bool),
         "obeys": column([a.obeys for a in actors], False, bool),
         "flow": column([a.flow for a in actors], NO_FLOW, np.int32),
