@@ -28,7 +28,7 @@ _TURN_TIME, _ACROSS_TIME = 2.5, 2.0
 # Slower than this is standing [m/s].
 STANDING = 0.3
 # Changes of speed less than this are none [m/s²]; who follows the ego brakes for it after a while [m/s², s].
-_LEAST_CHANGE, _YIELDS, _YIELDS_AFTER = 1.5, 4.5, 0.4
+_LEAST_CHANGE, _YIELDS, _YIELDS_AFTER = 1.5, 2.0, 0.4
 
 
 class Seen(NamedTuple):

@@ -38,6 +38,8 @@ BEHIND, LENGTH = 20, 80
 # A change of lane: within this many points of the route it turns by more than the first and back to less than the
 # second [rad]; it is drawn out by means over this many points to either side.
 _WINDOW, _TURNS, _BACK, _DRAWN = 5, 0.15, 0.25, 6
+# At speed it is drawn out over this many times as many, beginning and wholly at these speeds [m/s].
+_FARTHER, _SLOW, _FAST = 2, 7.0, 13.0
 # A path comes to its line as soon as these accelerations across allow, for an offset and for a turn [m/s²], within
 # these bounds [m].
 _BACK_ACCELERATION, _TURN_ACCELERATION, _BLEND_SHORTEST, _BLEND_LONGEST = 1.5, 2.5, 7.0, 50.0
@@ -71,10 +73,16 @@ def frame_of(scene: Scene, state: SimState) -> Frame:
     x, y = ego.x - to_centre * ego.cos, ego.y - to_centre * ego.sin
     start = place_on_route(scene, state.route_arc - to_centre, x, y)
     route_x, route_y, limit = sampled(scene, start + SPACING * jnp.arange(-BEHIND - 1, LENGTH - BEHIND + 1))
-    weight = _changes(route_x, route_y)
-    route_x, route_y = (
-        line + weight * (_mean(_mean(line, _DRAWN // 2), _DRAWN // 2) - line) for line in (route_x, route_y)
-    )
+    change = _changes(route_x, route_y)
+    near, far = _around(change, _DRAWN), _around(change, _FARTHER * _DRAWN)
+    fast = jnp.clip((ego.speed - _SLOW) / (_FAST - _SLOW), 0.0, 1.0)
+    weight = near + fast * (far - near)
+
+    def drawn(line):
+        short, long = (_mean(_mean(line, reach // 2), reach // 2) for reach in (_DRAWN, _FARTHER * _DRAWN))
+        return line + (1.0 - fast) * near * (short - line) + fast * far * (long - line)
+
+    route_x, route_y = drawn(route_x), drawn(route_y)
     cos, sin = directions(route_x, route_y)
     return Frame(
         start,
@@ -98,7 +106,7 @@ def _mean(line: jax.Array, reach: int) -> jax.Array:
 
 
 def _changes(x: jax.Array, y: jax.Array) -> jax.Array:
-    """1 where a line changes lanes, falling to 0 within `_DRAWN` points."""
+    """Whether a line changes lanes, at each of its points."""
     cos, sin = directions(x, y)
     cos, sin = jnp.pad(cos, 1, mode="edge"), jnp.pad(sin, 1, mode="edge")
     size = len(x)
@@ -110,12 +118,14 @@ def _changes(x: jax.Array, y: jax.Array) -> jax.Array:
     second = jnp.abs(sin * to_cos - cos * to_sin)
     is_change = (whole < jnp.sin(_BACK)) & (jnp.minimum(first, second) > jnp.sin(_TURNS))
     is_change &= to_cos * from_cos + to_sin * from_sin > 0
-    reach = 2 * _DRAWN
-    wide = jnp.pad(is_change.astype(jnp.float32), reach)
-    offsets = jnp.abs(jnp.arange(-reach, reach + 1))
-    # Full within `_DRAWN` points of it, then falling.
-    share = jnp.clip(2.0 - offsets / _DRAWN, 0.0, 1.0)
-    return jnp.stack([share[k] * wide[k : k + size] for k in range(2 * reach + 1)]).max(0)
+    return is_change
+
+
+def _around(is_there: jax.Array, reach: int) -> jax.Array:
+    """1 within ``reach`` points of where something is, falling to 0 within as many more."""
+    wide = jnp.pad(is_there.astype(jnp.float32), 2 * reach)
+    share = jnp.clip(2.0 - jnp.abs(jnp.arange(-2 * reach, 2 * reach + 1)) / reach, 0.0, 1.0)
+    return jnp.stack([share[k] * wide[k : k + len(is_there)] for k in range(4 * reach + 1)]).max(0)
 
 
 def into(frame: Frame, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:

@@ -129,7 +129,8 @@ def _meets(path, places, speeds, to_centre, half_length, half_width, others: Oth
     times = CELL * (1.0 + jnp.asarray(CHECKED, jnp.float32)[:, None])
     # Who follows in the ego's own lane keeps its distance itself.
     is_behind = others.is_along & (others.arc + others.along < to_centre - half_length + 1.0)
-    is_behind &= jnp.abs(others.left - offset[0]) < 1.2
+    to_x, to_y = others.x[0] - x[0], others.y[0] - y[0]
+    is_behind &= (jnp.abs(to_y * cos[0] - to_x * sin[0]) < 1.5) | (jnp.abs(others.left - offset[0]) < 1.2)
     counts = others.there & ~is_behind
     long = half_length + (0.3 + _AHEAD_RATE * speeds[..., None]) * margin
     gap = jnp.where(counts, box_gap(Box(x, y, cos, sin, half_length, half_width), other), _NOWHERE).min(2)
