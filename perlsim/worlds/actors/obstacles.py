@@ -23,10 +23,12 @@ BICYCLE, WALKER = (1.8, 0.6, 1.7), (0.5, 0.5, 1.8)
 # Share of half the lane's width by which obstacles stand off its middle.
 _ACCIDENT_OFF, _PARKED_OFF, _BICYCLE_OFF = 0.6, 0.7, 0.55
 _FIRST_CAR, _SECOND_CAR, _SECOND_BICYCLE = 10.0, 6.0, 9.0  # m behind what is before it
+_SITE = 9.5  # m from the sign to the last cone
 # The oncoming flow reaches so far before and behind the obstacle [m, S], at this share of the limit [S].
 _ONCOMING_BEFORE, _ONCOMING_BEHIND, _ONCOMING_SHARE = 60.0, 140.0, 0.7
-# m/s² with which it sets off, and brakes at most; m that it leaves to an ego on its lane, which has to get back [S].
-_SETS_OFF, _HARD, _LEAVES = 3.0, 8.0, 25.0
+# m/s² with which it sets off, and brakes at most; m that it leaves, with
+# the length of the obstacle, to an ego on its lane, which has to get back [S].
+_SETS_OFF, _HARD, _LEAVES = 3.0, 8.0, 15.0
 # m before the ego at which nobody comes into being on the oncoming lane [S].
 _FAR_AHEAD = 50.0
 # Distances between the vehicles on the lane beside [m, S].
@@ -42,8 +44,8 @@ _PARKED_ASIDE, _FLOW_SHARE, _BEGINS = 0.4, 0.6, 1.5
 _DRIVE = 4.0
 
 
-def oncoming(ground: Ground, at: float, gaps: tuple[float, float]) -> list[Actor]:
-    """The flow on the oncoming lane past ``at`` m of the route.
+def oncoming(ground: Ground, at: float, gaps: tuple[float, float], length: float) -> list[Actor]:
+    """The flow on the oncoming lane past an obstacle of a length [m] at ``at`` m of the route.
 
     Those of the public classes set off from rest at their source, one when the one before is a gap away: that one
     has gained v² / 2a on it by the time it is as fast. And they brake as hard as they can for who comes towards them.
@@ -53,15 +55,15 @@ def oncoming(ground: Ground, at: float, gaps: tuple[float, float]) -> list[Actor
     speed = _ONCOMING_SHARE * ground.limit(ground.lane(at))
     gained = speed * speed / (2.0 * _SETS_OFF)
     members = flow(path, speed, (gaps[0] + gained, gaps[1] + gained), ground.rng)
-    return [replace(member, braking=_HARD, room=_LEAVES, unseen=_FAR_AHEAD) for member in members]
+    return [replace(member, braking=_HARD, room=_LEAVES + length, unseen=_FAR_AHEAD) for member in members]
 
 
-def traffic(ground: Ground, at: float, *, two_ways: bool) -> list[Actor]:
+def traffic(ground: Ground, at: float, length: float, *, two_ways: bool) -> list[Actor]:
     """Whom the ego has to wait for to pass an obstacle: the oncoming flow, or slowed traffic beside it."""
     if two_ways:
         frequency = ground.scenario.parameters.values["frequency"]
         gaps = ground.interval("frequency") if isinstance(frequency, tuple) else (frequency, frequency)
-        return oncoming(ground, at, gaps)  # pyright: ignore[reportArgumentType]
+        return oncoming(ground, at, gaps, length)  # pyright: ignore[reportArgumentType]
     aside, _ = ground.beside(at, 1.0)
     speed = min(ground.number("speed"), ground.limit(ground.lane(at)))
     return flow(ground.along(at - 110.0, at + 100.0, aside), speed, _BESIDE_GAPS, ground.rng)
@@ -79,7 +81,7 @@ def accident(ground: Ground) -> list[Actor]:
     arcs = at + np.array([0.0, _FIRST_CAR, _FIRST_CAR + _SECOND_CAR])
     cars = zip((POLICE, CAR, CAR), ground.poses(arcs, aside), strict=True)
     blocked = [standing(AgentType.VEHICLE, size, pose) for size, pose in cars]
-    return blocked + traffic(ground, at, two_ways=_is_two_ways(ground))
+    return blocked + traffic(ground, at, _FIRST_CAR + _SECOND_CAR + CAR[0], two_ways=_is_two_ways(ground))
 
 
 def parked(ground: Ground) -> list[Actor]:
@@ -88,7 +90,7 @@ def parked(ground: Ground) -> list[Actor]:
     aside = ground.outermost(at, ground.sign())
     aside += ground.sign() * _PARKED_OFF * ground.width(ground.lane(at)) / 2
     blocked = [standing(AgentType.VEHICLE, CAR, ground.poses(at, aside)[0])]
-    return blocked + traffic(ground, at, two_ways=_is_two_ways(ground))
+    return blocked + traffic(ground, at, CAR[0], two_ways=_is_two_ways(ground))
 
 
 def construction(ground: Ground) -> list[Actor]:
@@ -99,9 +101,9 @@ def construction(ground: Ground) -> list[Actor]:
     places = [(at, middle, SIGN)]
     # Cones every 2 m along both sides and one before and behind the site.
     places += [(at + 2.0 * (1 + k), middle + way * side, CONE) for k in range(4) for way in (-1.0, 1.0)]
-    places += [(at + 9.5, middle, CONE)]
+    places += [(at + _SITE, middle, CONE)]
     blocked = [standing(AgentType.STATIC, size, ground.poses(arc, aside)[0]) for arc, aside, size in places]
-    return blocked + traffic(ground, at, two_ways=_is_two_ways(ground))
+    return blocked + traffic(ground, at, _SITE, two_ways=_is_two_ways(ground))
 
 
 def hazard(ground: Ground) -> list[Actor]:
@@ -123,7 +125,7 @@ def hazard(ground: Ground) -> list[Actor]:
                 heeds=False,
             )
         )
-    return riders + traffic(ground, at, two_ways=_is_two_ways(ground))
+    return riders + traffic(ground, at, _SECOND_BICYCLE + BICYCLE[0], two_ways=_is_two_ways(ground))
 
 
 def opens_door(ground: Ground) -> list[Actor]:
@@ -137,7 +139,7 @@ def opens_door(ground: Ground) -> list[Actor]:
     door = standing(AgentType.STATIC, DOOR, ground.poses(at + 0.6, sign * (car_side - 0.05 - DOOR[1] / 2))[0])
     opening = Trigger(at, distance=10.0, lead=3.0)
     door = Actor(door.kind, door.size, door.path, present=False, trigger=opening, heeds=False)
-    return [vehicle, door, *oncoming(ground, at, ground.interval("frequency"))]
+    return [vehicle, door, *oncoming(ground, at, ground.interval("frequency"), CAR[0])]
 
 
 def hard_brake(ground: Ground) -> list[Actor]:
