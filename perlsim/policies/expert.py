@@ -30,6 +30,8 @@ KEEP, LEFT, RIGHT = range(3)
 _NOWHERE = 1e4
 # How much sharper paths are shown at standstill, falling to nothing at this speed [m/s].
 _SHARPER, _SHARPER_BELOW = 1.5, 5.0
+# m to the left of the route from which it has begun to pass on another lane.
+_OUT = 0.7
 # Walkers who stand less than this beside the route [m] are passed at this speed [m/s], reached so far before them [m]
 # with this deceleration [m/s²].
 _WALKERS_BESIDE, _WALKERS_SPEED, _WALKERS_BEFORE, _WALKERS_BRAKING = 8.0, 8.0, 20.0, 2.5
@@ -87,6 +89,8 @@ class Expert:
         others = apart(once, lambda: forecast(scene, state, frame, carry.seen, yields, ~carry.blocked))
         seen = seen_now(carry.seen, state)
         offsets, passed = apart(once, lambda: self._offsets(scene, state, frame, others, seen))
+        # Who passes somebody on the other lane is out there once it is this far aside.
+        _, aside, _, _ = into(frame, state.ego.x, state.ego.y)
         # Who has waited for long comes nearer.
         margin = jnp.clip(1.0 - (carry.waited - 3.0) / 9.0, 0.1, 1.0)
 
@@ -96,11 +100,15 @@ class Expert:
             desired = jnp.minimum(desired, _near_walkers(others))
             line = jnp.minimum(self.route.stop(scene, state, path), _red_over_line(scene, state, path))
             stop = jnp.minimum(line, self._standing(scene, others, offset, passed))
-            ways = drive_ways(scene, path, state.ego.speed, desired, stop, offset, others, margin)
-            return self._cost(scene, state, path, offset, ways, carry, manoeuvre, margin), path, ways.speed
+            borrows = (manoeuvre == LEFT) & (aside < _OUT)
+            ways = drive_ways(scene, path, state.ego.speed, desired, stop, offset, others, margin, borrows)
+            cost, off = self._cost(scene, state, path, offset, ways, carry, manoeuvre, margin)
+            return cost, off, path, ways.speed
 
         every = jnp.arange(len(offsets))
-        costs, paths, speeds = apart(once, lambda: jax.vmap(driven)(every, offsets))
+        costs, off, paths, speeds = apart(once, lambda: jax.vmap(driven)(every, offsets))
+        # What the route's own path leaves is no fault of the others.
+        costs += 60.0 * jnp.maximum(off - off[KEEP], 0)[:, None]
         chosen = jnp.argmin(costs.ravel())
         manoeuvre, way = chosen // costs.shape[1], chosen % costs.shape[1]
         path = jax.tree.map(lambda leaf: leaf[manoeuvre], paths)
@@ -110,9 +118,8 @@ class Expert:
         plan = plan_on(path, state.ego, scene.bank.chassis[scene.idx, 1], targets(speed))
         # Controllers that aim at a point turn too little for what they see of a sharp path: slowly driven beside
         # its line, it is shown sharper.
-        _, left, _, _ = into(frame, state.ego.x, state.ego.y)
         sharper = 1.0 + _SHARPER * jnp.clip(1.0 - state.ego.speed / _SHARPER_BELOW, 0.0, 1.0)
-        sharper = jnp.where(jnp.abs(left - offsets[manoeuvre, 0]) > 1.0, sharper, 1.0)
+        sharper = jnp.where(jnp.abs(aside - offsets[manoeuvre, 0]) > 1.0, sharper, 1.0)
         plan = replace(plan, path=plan.path * jnp.stack([jnp.ones_like(sharper), sharper]))
         since = jnp.where(carry.seen.step < 0, 0, state.step - carry.seen.step) * STEP
         # Forgotten while it drives.
@@ -171,7 +178,7 @@ class Expert:
     def _bump(self, state: SimState, begin, end, height, half_length) -> jax.Array:
         """A line that is as high [m] as each asks for all along it, and smooth; ``[POINTS]``."""
         height = jnp.maximum(height, 0.0)
-        ramp = jnp.maximum(state.ego.speed * jnp.sqrt(6.0 / 2.0 * height), 10.0)
+        ramp = jnp.maximum(state.ego.speed * jnp.sqrt(6.0 / 2.0 * height), 12.0)
         # The line is that of the box centre.
         place = SPACING * jnp.arange(POINTS, dtype=jnp.float32)[:, None]
         place = place + 1.4
@@ -195,8 +202,8 @@ class Expert:
 
     def _cost(
         self, scene, state, path: RoutePath, offset, driven, carry: Memory, manoeuvre, margin
-    ) -> jax.Array:
-        """Costs ``[M]`` of a path's ways, in metres of progress."""
+    ) -> tuple[jax.Array, jax.Array]:
+        """Costs ``[M]`` of a path's ways, in metres of progress, and how much of it lies in no lane."""
         to_centre = scene.bank.chassis[scene.idx, 1]
         x, y = centre_line(path, to_centre)
         every = slice(0, 32, 2)
@@ -212,14 +219,15 @@ class Expert:
             driven.hits < _NOWHERE, 2000.0 * (1.0 - driven.hits / 12.0) + 20.0 * driven.hit_speed, 0.0
         )
         cost += jnp.where(driven.nears < _NOWHERE, 150.0 * margin * (1.0 - driven.nears / 12.0), 0.0)
+        cost += jnp.where(driven.meets < _NOWHERE, 250.0 * (1.0 - driven.meets / 12.0), 0.0)
         # Harder than in comfort only where needed.
         losses = jnp.maximum(-jnp.diff(driven.speed, axis=0) / CELL - COMFORTABLE, 0.0)
         cost += 2.0 * losses.max(0)
         farthest = jnp.abs(offset).max()
-        aside = 6.0 + 2.0 * farthest + 1.0 * wrong + 60.0 * off + jnp.where(farthest < 0.05, 1e6, 0.0)
+        aside = 6.0 + 2.0 * farthest + 1.0 * wrong + jnp.where(farthest < 0.05, 1e6, 0.0)
         cost += jnp.where(manoeuvre == KEEP, 0.0, aside)
         cost += jnp.where(carry.manoeuvre == manoeuvre, 0.0, 4.0)
-        return cost
+        return cost, off
 
 
 def _near_walkers(others: Others) -> jax.Array:

@@ -27,6 +27,8 @@ _ALONG_SIN, _ALONG_REACH = 0.45, 9.0
 _TURN_TIME, _ACROSS_TIME = 2.5, 2.0
 # Slower than this is standing [m/s].
 STANDING = 0.3
+# Who stands within this distance [m] has seen the ego wait.
+_NEAR = 16.0
 # Changes of speed less than this are none [m/s²]; who follows the ego brakes for it after a while [m/s², s].
 _LEAST_CHANGE, _YIELDS, _YIELDS_AFTER = 1.5, 2.0, 0.4
 
@@ -36,7 +38,7 @@ class Seen(NamedTuple):
 
     Attributes:
         step: int32, of that plan.
-        stood: s that each has stood still.
+        stood: s that each has stood still near the ego.
         drove: bool, whether each was ever seen moving.
     """
 
@@ -96,7 +98,8 @@ def seen_now(seen: Seen, state: SimState) -> Seen:
     speed, there = jnp.hypot(rows[VX], rows[VY]), rows[VALID] > 0
     passed = jnp.where(seen.step < 0, 0, state.step - seen.step) * STEP
     stands = there & (speed < STANDING)
-    stood = jnp.where(stands, seen.stood + passed, 0.0)
+    near = jnp.hypot(rows[X] - state.ego.x, rows[Y] - state.ego.y) < _NEAR
+    stood = jnp.where(stands, seen.stood + jnp.where(near, passed, 0.0), 0.0)
     drove = there & (seen.drove | (speed > 1.0))
     return Seen(rows[COS], rows[SIN], speed, there, state.step, stood, drove)
 

@@ -28,9 +28,11 @@ GAINS, COMFORTABLE, HARDEST = 2.8, 3.5, 7.5
 # To whoever leads: m kept, s of its speed, and what of the gap may be braked for [m/s²].
 _GAP, _HEADWAY, _CLOSING = 3.0, 0.5, 3.0
 # Who stands is approached so near [m], who is to be passed so near.
-STANDING_GAP, PASSING_GAP = 4.0, 9.0
+STANDING_GAP, PASSING_GAP = 4.0, 11.0
 # Margins [m] of boxes: at once, more for each second, at most; along the path more for each m/s.
 _BESIDE, _BESIDE_RATE, _BESIDE_MOST, _AHEAD_RATE = 0.15, 0.05, 0.35, 0.12
+# s before those who come towards it by which it is back in its lane, planned before it goes out.
+_BACK_BEFORE = 1.2
 _NOWHERE = 1e4
 # Forecasts that are checked: every one at first, then every other.
 CHECKED = np.concatenate([np.arange(12), np.arange(13, CELLS, 2)])
@@ -43,6 +45,7 @@ class Driven(NamedTuple):
         speed, place: ``[CELLS + 1, M]``: m/s and m along the path, from now on.
         hits: s until a forecast touches the ego, `_NOWHERE` never; nears: with margins.
         hit_speed: m/s of the ego then.
+        meets: s until somebody comes towards it who is that soon in its way, if it would borrow their lane.
     """
 
     speed: jax.Array
@@ -50,6 +53,7 @@ class Driven(NamedTuple):
     hits: jax.Array
     nears: jax.Array
     hit_speed: jax.Array
+    meets: jax.Array
 
 
 def drive_ways(
@@ -61,6 +65,7 @@ def drive_ways(
     offset: jax.Array,
     others: Others,
     margin: jax.Array,
+    borrows: jax.Array,
 ) -> Driven:
     """Drives a path in every way.
 
@@ -73,6 +78,7 @@ def drive_ways(
         offset: ``[POINTS]`` m, of the path from the route.
         others: with forecasts.
         margin: share of the margins that is kept.
+        borrows: bool, whether it is yet to go out on the lane of those who come towards it.
     """
     bank = scene.bank
     to_centre, (half_length, half_width) = bank.chassis[scene.idx, 1], bank.boxes[scene.idx, :2, 0]
@@ -102,13 +108,13 @@ def drive_ways(
     times = CELL * jnp.arange(CELLS, dtype=jnp.float32)
     begin = jnp.full(len(WAYS), speed), jnp.zeros(len(WAYS))
     _, (speeds, places) = lax.scan(drive, begin, (times, leads, others.arcs, rear))
-    hits, nears, hit_speed = _meets(
-        path, places, speeds, to_centre, half_length, half_width, others, margin, offset
+    hits, nears, hit_speed, meets = _meets(
+        path, places, speeds, to_centre, half_length, half_width, others, margin, offset, borrows
     )
     speeds, places = (
         jnp.concatenate([first[None], rest]) for first, rest in zip(begin, (speeds, places), strict=True)
     )
-    return Driven(speeds, places, hits, nears, hit_speed)
+    return Driven(speeds, places, hits, nears, hit_speed, meets)
 
 
 def _leads(others: Others, offset: jax.Array, half_width: jax.Array) -> jax.Array:
@@ -119,8 +125,8 @@ def _leads(others: Others, offset: jax.Array, half_width: jax.Array) -> jax.Arra
     return in_lane & others.there & ~others.is_against & (others.is_along | (others.speed < 0.3))
 
 
-def _meets(path, places, speeds, to_centre, half_length, half_width, others: Others, margin, offset):
-    """Times of the first touch and of the first nearness [s], and the ego's speed at the touch [m/s], ``[M]``."""
+def _meets(path, places, speeds, to_centre, half_length, half_width, others: Others, margin, offset, borrows):
+    """Times of the first touch and nearness [s], the ego's speed at the touch [m/s], and `Driven.meets`, ``[M]``."""
     places, speeds = places[CHECKED], speeds[CHECKED]
     x, y, cos, sin = (row[..., None] for row in poses_on(path, places))
     x, y = x + to_centre * cos, y + to_centre * sin
@@ -140,4 +146,17 @@ def _meets(path, places, speeds, to_centre, half_length, half_width, others: Oth
     hits = jnp.where((gap < 0.05) & moving, times, _NOWHERE).min(0)
     nears = jnp.where((grown < beside) & moving, times, _NOWHERE).min(0)
     hit_speed = jnp.where((gap < 0.05) & moving & (times == hits), speeds, 0.0).max(0)
-    return hits, nears, hit_speed
+    # Who comes towards it has to find it back in its lane some time before it is there.
+    ahead = _BACK_BEFORE * others.speed
+    reach = Box(
+        other.x + 0.5 * ahead * other.cos,
+        other.y + 0.5 * ahead * other.sin,
+        other.cos,
+        other.sin,
+        others.half_length + 0.5 * ahead,
+        others.half_width,
+    )
+    comes = counts & others.is_against & borrows
+    room = jnp.where(comes, box_gap(Box(x, y, cos, sin, half_length, half_width), reach), _NOWHERE).min(2)
+    meets = jnp.where((room < _BESIDE_MOST) & moving, times, _NOWHERE).min(0)
+    return hits, nears, hit_speed, meets
