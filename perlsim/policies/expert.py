@@ -65,7 +65,7 @@ class Expert:
 
     route: IdmRoute = field(default_factory=IdmRoute)
     speed_factor: jax.Array | float = 0.85
-    clearance: jax.Array | float = 0.4
+    clearance: jax.Array | float = 0.6
     privileged: ClassVar[bool] = True
     replays_log: ClassVar[bool] = False
 

@@ -42,7 +42,7 @@ _WINDOW, _TURNS, _BACK, _DRAWN = 5, 0.15, 0.25, 6
 _FARTHER, _SLOW, _FAST = 2, 7.0, 13.0
 # A path comes to its line as soon as these accelerations across allow, for an offset and for a turn [m/s²], within
 # these bounds [m].
-_BACK_ACCELERATION, _TURN_ACCELERATION, _BLEND_SHORTEST, _BLEND_LONGEST = 1.5, 2.5, 7.0, 50.0
+_BACK_ACCELERATION, _TURN_ACCELERATION, _BLEND_SHORTEST, _BLEND_LONGEST = 0.9, 2.5, 7.0, 50.0
 _LARGEST_TURN = 1.0
 
 
