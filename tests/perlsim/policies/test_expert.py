@@ -25,6 +25,7 @@ def runs():
     scenes = {
         "free": scene("free", fast(), road=two_ways()),
         "parked": scene("parked", fast(), parked, road=two_ways()),
+        "oncoming": scene("oncoming", fast(), car(50, -0.3), car(95, 3.5, pi, 8.0), road=two_ways()),
         "cut in": scene("cut in", fast(), car(12, 3.5, 0, drift=(5.0, -0.9)), road=two_ways()),
         "crossing": scene("crossing", fast(), made.walker(35, -6.0, 1.5), road=two_ways()),
         "waiting walker": scene(
@@ -54,6 +55,15 @@ def test_it_passes_a_parked_car_and_comes_back():
     assert 0.5 < run.y.max() < 3.0
     assert run.x[-1] > 70.0
     assert abs(run.y[-1]) < 0.5
+
+
+def test_it_lets_oncoming_cars_pass_before_borrowing_their_lane():
+    run = runs()["oncoming"]
+    comes = 95.0 - 0.8 * np.arange(len(run.x))
+    before = comes - HALF > run.x + HALF
+    assert run.y[before].max() < 0.7
+    assert run.gap.min() > 0.3
+    assert run.x[-1] > 50.0
 
 
 def test_it_brakes_for_a_car_that_cuts_in():
