@@ -28,7 +28,7 @@ _SITE = 9.5  # m from the sign to the last cone
 _ONCOMING_BEFORE, _ONCOMING_BEHIND, _ONCOMING_SHARE = 60.0, 140.0, 0.7
 # m/s² with which it sets off, and brakes at most; m that it leaves, with
 # the length of the obstacle, to an ego on its lane, which has to get back [S].
-_SETS_OFF, _HARD, _LEAVES = 3.0, 8.0, 15.0
+_SETS_OFF, _HARD, _LEAVES = 3.0, 8.0, 22.0
 # m before the ego at which nobody comes into being on the oncoming lane [S].
 _FAR_AHEAD = 50.0
 # Distances between the vehicles on the lane beside [m, S].
