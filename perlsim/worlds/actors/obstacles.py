@@ -40,6 +40,8 @@ _DEBRIS, _PATCH, _STEER, _GAS = (14.0, 48.0, 74.0), 10.0, 0.055, 0.03
 # m by which parked vehicles stand beside the middle of their lane; share of the limit that traffic past them
 # drives [S], and s of the drive at which one of it passes [S].
 _PARKED_ASIDE, _FLOW_SHARE, _BEGINS = 0.4, 0.6, 1.5
+# s that the emergency vehicle keeps [S].
+_PRESSES = 0.3
 # s that vehicles drive before they brake hard [S].
 _DRIVE = 4.0
 
@@ -252,7 +254,7 @@ def parking_exit(ground: Ground) -> Script:
 
 
 def emergency(ground: Ground) -> list[Actor]:
-    """An emergency vehicle comes from behind, 25 km/h faster than the limit."""
+    """An emergency vehicle comes from behind, 25 km/h faster than the limit, and presses on whoever is before it."""
     begin = ground.trigger - ground.number("distance")
     path = ground.along(begin, 1e4)
     speed = ground.limit(ground.lane(ground.trigger)) + 25 / 3.6
@@ -264,7 +266,9 @@ def emergency(ground: Ground) -> list[Actor]:
             present=False,
             trigger=Trigger(ground.trigger),
             speeds=(0.0, speed, speed, speed),
-            acceleration=4.0,
+            acceleration=8.0,
+            deceleration=8.0,
+            headway=_PRESSES,
             emergency=True,
         )
     ]

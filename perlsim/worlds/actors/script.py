@@ -106,6 +106,7 @@ class Actor:
         until: s after the trigger, rising.
         stop: m along the path at which it comes to rest for good.
         acceleration, deceleration, braking: m/s², the greatest, the comfortable and the hardest.
+        headway: s that it keeps to who drives ahead.
         room: m that it keeps to who stands in its way or comes towards it; as to others without.
         margin: m beside it that it wants free; negative passes who reaches that far into its way.
         heeds: whether it keeps its distance to whoever is on its path, the ego included.
@@ -130,6 +131,7 @@ class Actor:
     acceleration: float = 2.0
     deceleration: float = 3.0
     braking: float = 8.0
+    headway: float = 1.0
     room: float = 0.0
     margin: float = 0.2
     heeds: bool = True

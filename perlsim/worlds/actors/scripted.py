@@ -90,6 +90,7 @@ class ScriptedMemory(NamedTuple):
         "until",
         "stop",
         "limits",
+        "headway",
         "room",
         "margin",
         "heeds",
@@ -118,7 +119,7 @@ class ScriptedAgents:
         trigger: ``[S, 4, A]``: arc [m], distance [m], lead [s], time [s] (`script.Trigger`).
         speeds: ``[S, 4, A]`` m/s; until: ``[S, 2, A]`` s; stop: ``[S, A]`` m.
         limits: ``[S, 3, A]`` m/s²: acceleration, deceleration, braking.
-        room, margin: ``[S, A]`` m.
+        headway: ``[S, A]`` s; room, margin: ``[S, A]`` m.
         heeds, obeys: bool ``[S, A]``.
         flow: int32 ``[S, A]``; gap, unseen: ``[S, A]`` m.
         before: int32 ``[S, A]``, slot of the one before each in its flow, round and round; its own outside flows.
@@ -126,7 +127,7 @@ class ScriptedAgents:
         yields: ``[S, Y, 4, A]``: arc at which each stretch of a path begins [m], negative for none; x, y [m] of its
             middle and m from there to its ends (`script.Actor.yields`).
         disturbances: ``[S, D, 4]``: begin, end [m], steer, throttle (`script.Disturbance`).
-        time_headway: s, of the IDM.
+        time_headway: times the headways of all.
         look_ahead: m of path on which each looks for others (static).
     """
 
@@ -140,6 +141,7 @@ class ScriptedAgents:
     until: jax.Array
     stop: jax.Array
     limits: jax.Array
+    headway: jax.Array
     room: jax.Array
     margin: jax.Array
     heeds: jax.Array
@@ -181,7 +183,7 @@ class ScriptedAgents:
         # For who stands in the way there is time to see.
         braking = jnp.where(state.ego.speed < _CREEPS, jnp.maximum(braking, _STANDS), braking)
         model = IdmAgents(
-            time_headway=self.time_headway,
+            time_headway=self.time_headway * self.headway[s],
             acceleration=acceleration,
             deceleration=deceleration,
             hard_deceleration=braking,
@@ -402,6 +404,7 @@ def _tables(script: Script, scenario: Scenario, num_agents: int) -> _Tables:
         "limits": column(
             [(a.acceleration, a.deceleration, a.braking) for a in actors], (1.0,) * 3, np.float32
         ),
+        "headway": column([a.headway for a in actors], 1.0, np.float32),
         "room": column([a.room for a in actors], 0.0, np.float32),
         "margin": column([a.margin for a in actors], 0.0, np.float32),
         "heeds": column([a.heeds for a in actors], False, bool),
