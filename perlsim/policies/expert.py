@@ -32,8 +32,8 @@ _NOWHERE = 1e4
 _SHARPER, _SHARPER_BELOW = 1.5, 5.0
 # m to the left of the route from which it has begun to pass on another lane.
 _OUT = 0.7
-# Walkers who stand less than this beside the route [m] are passed at this speed [m/s], reached so far before them [m]
-# with this deceleration [m/s²].
+# Walkers who stand or come nearer less than this beside the route [m] are passed at this speed [m/s], reached so
+# far before them [m] with this deceleration [m/s²].
 _WALKERS_BESIDE, _WALKERS_SPEED, _WALKERS_BEFORE, _WALKERS_BRAKING = 8.0, 8.0, 20.0, 2.5
 
 
@@ -234,7 +234,8 @@ def _near_walkers(others: Others) -> jax.Array:
     """Speeds ``[POINTS]`` [m/s] at which it can stop for walkers who step out from beside the road."""
     place = SPACING * jnp.arange(POINTS, dtype=jnp.float32)[:, None]
     beside = others.there & (others.kind == AgentType.PEDESTRIAN) & (jnp.abs(others.left) < _WALKERS_BESIDE)
-    beside &= others.speed < 0.3
+    # Those who set off towards the road gain speed at first.
+    beside &= (others.speed < 0.3) | (jnp.abs(others.lefts[0]) < jnp.abs(others.left) - 0.05)
     squared = _WALKERS_SPEED**2 + 2.0 * _WALKERS_BRAKING * jnp.maximum(
         others.arc - _WALKERS_BEFORE - place, 0.0
     )
