@@ -13,7 +13,8 @@ import jax.numpy as jnp
 
 from perlsim.bank import COS, SIN, STEP, VALID, VX, VY, Scene, X, Y, Z
 from perlsim.geometry.cells import LEVEL_HEIGHT
-from perlsim.policies.expert_road import Frame, into, out_of
+from perlsim.policies.expert_road import BEHIND, LENGTH, Frame, into, out_of
+from perlsim.policies.route_path import SPACING
 from perlsim.sim.types import SimState
 from perlsim.vocabulary import AgentType
 
@@ -31,6 +32,8 @@ STANDING = 0.3
 _NEAR = 16.0
 # Changes of speed less than this are none [m/s²]; who follows the ego brakes for it after a while [m/s², s].
 _LEAST_CHANGE, _YIELDS, _YIELDS_AFTER = 1.5, 2.0, 0.4
+# m beside the ego's line within which others are in its lane.
+_IN_LANE = 1.8
 
 
 class Seen(NamedTuple):
@@ -149,13 +152,21 @@ def forecast(
     )
     # Who speeds or gains speed is in a hurry.
     drives &= (speed < 14.0) & (change <= 0)
-    lets = jnp.where(follows, jnp.maximum(_YIELDS, yields), jnp.where(drives, yields, 0.0))
+    # Who follows in the ego's lane brakes for it.
+    in_lane = jnp.abs(dy * ego.cos - dx * ego.sin) < _IN_LANE
+    lets = jnp.where(
+        follows & in_lane, jnp.maximum(_YIELDS, yields), jnp.where(drives | follows, yields, 0.0)
+    )
     least = jnp.where(follows, ego.speed, 0.0)
     gone = _travelled(times, speed, change, lets, jnp.minimum(least, speed))
-    lefts = left + aside * jnp.minimum(times, _ACROSS_TIME)
+    # They stay in their lanes where the route changes its own.
+    shift = frame.shift[_at(arc)]
+    across = aside + forward * jnp.gradient(frame.shift, SPACING)[_at(arc)]
+    lefts = left + across * jnp.minimum(times, _ACROSS_TIME)
     # Who comes towards the line of the route stays there.
-    lefts = jnp.where((jnp.sign(aside) == -jnp.sign(left)) & (lefts * left < 0), 0.0, lefts)
+    lefts = jnp.where((jnp.sign(across) == -jnp.sign(left)) & (lefts * left < 0), 0.0, lefts)
     arcs = arc + jnp.sign(to) * gone
+    lefts = lefts + shift - frame.shift[_at(arcs)]
     way_x, way_y, way_cos, way_sin = out_of(frame, arcs, lefts)
     heading = jnp.arctan2(sin, cos) + turn * _TURN_TIME * (1.0 - jnp.exp(-times / _TURN_TIME))
     head_cos, head_sin = jnp.cos(heading), jnp.sin(heading)
@@ -187,6 +198,11 @@ def forecast(
         arcs=jnp.where(parallel, arcs, arc + forward * times),
         lefts=jnp.where(parallel, lefts, left + aside * times),
     )
+
+
+def _at(arc: jax.Array) -> jax.Array:
+    """Points of the frame nearest to arcs."""
+    return jnp.clip(jnp.round(arc * (1.0 / SPACING)).astype(jnp.int32) + BEHIND, 0, LENGTH - 1)
 
 
 def _changes(seen: Seen, state: SimState, rows: jax.Array, speed: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -54,7 +54,7 @@ class Frame(NamedTuple):
         x, y, cos, sin: places [m] and directions.
         limit: m/s, NaN unknown.
         turn: curvature [1/m].
-        changes: 1 where it changes lanes, falling to 0 around.
+        shift: m to the left by which its changes of lane have moved it.
     """
 
     start: jax.Array
@@ -64,7 +64,7 @@ class Frame(NamedTuple):
     sin: jax.Array
     limit: jax.Array
     turn: jax.Array
-    changes: jax.Array
+    shift: jax.Array
 
 
 def frame_of(scene: Scene, state: SimState) -> Frame:
@@ -73,16 +73,15 @@ def frame_of(scene: Scene, state: SimState) -> Frame:
     x, y = ego.x - to_centre * ego.cos, ego.y - to_centre * ego.sin
     start = place_on_route(scene, state.route_arc - to_centre, x, y)
     route_x, route_y, limit = sampled(scene, start + SPACING * jnp.arange(-BEHIND - 1, LENGTH - BEHIND + 1))
-    change = _changes(route_x, route_y)
+    change, shift = _changes(route_x, route_y)
     near, far = _around(change, _DRAWN), _around(change, _FARTHER * _DRAWN)
     fast = jnp.clip((ego.speed - _SLOW) / (_FAST - _SLOW), 0.0, 1.0)
-    weight = near + fast * (far - near)
 
     def drawn(line):
         short, long = (_mean(_mean(line, reach // 2), reach // 2) for reach in (_DRAWN, _FARTHER * _DRAWN))
         return line + (1.0 - fast) * near * (short - line) + fast * far * (long - line)
 
-    route_x, route_y = drawn(route_x), drawn(route_y)
+    route_x, route_y, shift = drawn(route_x), drawn(route_y), drawn(shift)
     cos, sin = directions(route_x, route_y)
     return Frame(
         start,
@@ -92,7 +91,7 @@ def frame_of(scene: Scene, state: SimState) -> Frame:
         sin,
         limit[1:-1],
         curvature_along(cos, sin),
-        weight[1:-1],
+        shift[1:-1],
     )
 
 
@@ -105,8 +104,8 @@ def _mean(line: jax.Array, reach: int) -> jax.Array:
     return sum(whole[k : k + len(line)] for k in range(2 * reach + 1)) / (2 * reach + 1)
 
 
-def _changes(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Whether a line changes lanes, at each of its points."""
+def _changes(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Whether a line changes lanes at each of its points, and m to the left that it has come by that."""
     cos, sin = directions(x, y)
     cos, sin = jnp.pad(cos, 1, mode="edge"), jnp.pad(sin, 1, mode="edge")
     size = len(x)
@@ -118,7 +117,9 @@ def _changes(x: jax.Array, y: jax.Array) -> jax.Array:
     second = jnp.abs(sin * to_cos - cos * to_sin)
     is_change = (whole < jnp.sin(_BACK)) & (jnp.minimum(first, second) > jnp.sin(_TURNS))
     is_change &= to_cos * from_cos + to_sin * from_sin > 0
-    return is_change
+    step_x, step_y = (jnp.pad(0.5 * (line[2:] - line[:-2]), 1) for line in (x, y))
+    lane_cos, lane_sin = 0.5 * (from_cos + to_cos), 0.5 * (from_sin + to_sin)
+    return is_change, jnp.cumsum(jnp.where(is_change, step_y * lane_cos - step_x * lane_sin, 0.0))
 
 
 def _around(is_there: jax.Array, reach: int) -> jax.Array:
