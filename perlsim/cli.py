@@ -396,7 +396,7 @@ class Drive:
     """Folder of the store; made if absent, else added to."""
     maps: Path
     """Folder with the OpenDRIVE towns of the routes, or a CARLA installation."""
-    policy: str = "idm_route"
+    policy: str = "expert"
     """Name of the policy that drives."""
     routes: Path | None = None
     """File of routes."""

@@ -101,7 +101,8 @@ def _mean(line: jax.Array, reach: int) -> jax.Array:
     before = (line[0] - steps * (line[1] - line[0]))[::-1]
     after = line[-1] + steps * (line[-1] - line[-2])
     whole = jnp.concatenate([before, line, after])
-    return sum(whole[k : k + len(line)] for k in range(2 * reach + 1)) / (2 * reach + 1)
+    shifted = (whole[k : k + len(line)] for k in range(2 * reach + 1))
+    return sum(shifted, start=jnp.zeros_like(line)) / (2 * reach + 1)
 
 
 def _changes(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:

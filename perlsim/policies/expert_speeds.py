@@ -130,8 +130,10 @@ def _meets(path, places, speeds, to_centre, half_length, half_width, others: Oth
     places, speeds = places[CHECKED], speeds[CHECKED]
     x, y, cos, sin = (row[..., None] for row in poses_on(path, places))
     x, y = x + to_centre * cos, y + to_centre * sin
-    rows = (others.x, others.y, others.cos, others.sin)
-    other = Box(*(row[CHECKED, None] for row in rows), others.half_length, others.half_width)
+    other_x, other_y, other_cos, other_sin = (
+        row[CHECKED, None] for row in (others.x, others.y, others.cos, others.sin)
+    )
+    other = Box(other_x, other_y, other_cos, other_sin, others.half_length, others.half_width)
     times = CELL * (1.0 + jnp.asarray(CHECKED, jnp.float32)[:, None])
     # Who follows in the ego's own lane keeps its distance itself.
     is_behind = others.is_along & (others.arc + others.along < to_centre - half_length + 1.0)

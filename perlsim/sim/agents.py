@@ -156,7 +156,7 @@ def agents_of(name: str, load: Callable[[Path], AgentModel] | None = None) -> Ag
     """
     from perlsim.sim.idm import IdmAgents
 
-    known: dict[str, Callable[[], AgentModel]] = {
+    known: dict[str, Callable[[], Any]] = {
         "log": LogAgents,
         "constant_velocity": ConstantVelocityAgents,
         "idm": IdmAgents,

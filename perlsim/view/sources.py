@@ -119,7 +119,9 @@ def _sides_of(path: Path) -> list[Side]:
         place = path / "rollouts" / file_name_of(name)
         if place.is_dir():
             store = ScenarioStore.open(place)
-            sides.append(Side(name, "rollout", path, store, read_lines(place.with_name(f"{place.name}.jsonl"))))
+            sides.append(
+                Side(name, "rollout", path, store, read_lines(place.with_name(f"{place.name}.jsonl")))
+            )
     if not sides:
         raise PerlsimError("the run kept no rollouts", file=path, remedy="see --rollouts of perlsim eval")
     return sides

@@ -48,5 +48,5 @@ class OpenDriveMap:
         time that those of a large town do.
         """
         road, new_idx = crop(replace(self.road, edges=Ragged.from_rows([], width=3)), region)
-        near = [self.surfaces[row] for row in np.flatnonzero(rows_in(self.surfaces, region))]
+        near = [self.surfaces[int(row)] for row in np.flatnonzero(rows_in(self.surfaces, region))]
         return replace(road, edges=edges_from_polygons(near)), new_idx
