@@ -123,7 +123,8 @@ class Player {
   stageResized() {
     if (!this.scene) return;
     this.firstView();
-    this.request();
+    // At once: a canvas of a new size is empty, and the next frame would show that.
+    this.#draw();
   }
 
   play() {
@@ -190,12 +191,16 @@ class Player {
         this.pause();
       }
     }
-    for (const stage of this.stages) if (!stage.element.hidden) stage.draw();
-    this.timeline.draw();
+    this.#draw();
     $("clock").innerHTML = `<b>${this.time.toFixed(1)}</b> / ${bySeconds(this.duration)}`;
     if (!$("tip").hidden) this.#fillTip();
     root.dataset.time = this.time.toFixed(3);
     if (this.playing) this.request();
+  }
+
+  #draw() {
+    for (const stage of this.stages) if (!stage.element.hidden) stage.draw();
+    this.timeline.draw();
   }
 
   hover(stage, agent, event, pin = false) {
