@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from perlsim.bank import STEP, Scene
 from perlsim.policies import PrivilegedView
-from perlsim.policies.expert_forecast import CELL, CELLS, Others, Seen, forecast, nobody, seen_now
+from perlsim.policies.expert_forecast import CELL, CELLS, Others, Seen, forecast, in_hurry, nobody, seen_now
 from perlsim.policies.expert_road import BEHIND, LENGTH, Frame, frame_of, ground_under, into, path_beside
 from perlsim.policies.expert_speeds import COMFORTABLE, HARDEST, PASSING_GAP, STANDING_GAP, drive_ways
 from perlsim.policies.idm_route import IdmRoute, targets
@@ -30,6 +30,9 @@ KEEP, LEFT, RIGHT = range(3)
 _NOWHERE = 1e4
 # How much sharper paths are shown at standstill, falling to nothing at this speed [m/s].
 _SHARPER, _SHARPER_BELOW = 1.5, 5.0
+# For who comes from behind in a hurry: m to the side, the width of a lane; share of the usual accelerations across;
+# share of the speed; cost of staying.
+_MAKES_WAY, _MAKES_WAY_BRISK, _MAKES_WAY_SHARE, _STAYS = 3.5, 2.0, 0.6, 200.0
 # m to the left of the route from which it has begun to pass on another lane.
 _OUT = 0.7
 # Walkers who stand or come nearer less than this beside the route [m] are passed at this speed [m/s], reached so
@@ -39,13 +42,14 @@ _WALKERS_BESIDE, _WALKERS_SPEED, _WALKERS_BEFORE, _WALKERS_BRAKING = 8.0, 8.0, 2
 
 class Memory(NamedTuple):
     """What it remembers: the speed at the start [m/s], the others, the manoeuvre of its last plan,
-    s that it has waited, and whether anyone to pass stood in its way."""
+    s that it has waited, whether anyone to pass stood in its way, and s for which others are in a hurry behind it."""
 
     initial_speed: jax.Array
     seen: Seen
     manoeuvre: jax.Array
     waited: jax.Array
     blocked: jax.Array
+    hurry: jax.Array
 
 
 @partial(
@@ -77,6 +81,7 @@ class Expert:
             jnp.int32(KEEP),
             jnp.float32(0.0),
             jnp.bool_(False),
+            jnp.zeros(scene.bank.num_agents),
         )
 
     def act(self, carry: Memory, observation: PrivilegedView, key: jax.Array) -> tuple[Memory, Plan]:
@@ -88,21 +93,29 @@ class Expert:
         frame = apart(once, lambda: frame_of(scene, state))
         others = apart(once, lambda: forecast(scene, state, frame, carry.seen, yields, ~carry.blocked))
         seen = seen_now(carry.seen, state)
+        since = jnp.where(carry.seen.step < 0, 0, state.step - carry.seen.step) * STEP
+        hurry = in_hurry(scene, state, frame, others, carry.hurry, since)
+        # They see to it that they do not touch it.
+        others = others._replace(there=others.there & (hurry == 0))
         offsets, passed = apart(once, lambda: self._offsets(scene, state, frame, others, seen))
+        makes_way = (hurry > 0).any() & ~passed.any()
+        aside_of_lane = jnp.array([0.0, _MAKES_WAY, -_MAKES_WAY])[:, None]
+        offsets = jnp.where(makes_way, aside_of_lane, offsets)
         # Who passes somebody on the other lane is out there once it is this far aside.
         _, aside, _, _ = into(frame, state.ego.x, state.ego.y)
         # Who has waited for long comes nearer.
         margin = jnp.clip(1.0 - (carry.waited - 3.0) / 9.0, 0.1, 1.0)
 
         def driven(manoeuvre, offset):
-            path = path_beside(frame, scene, state, offset)
+            path = path_beside(frame, scene, state, offset, jnp.where(makes_way, _MAKES_WAY_BRISK, 1.0))
             desired = self.route.desired(path, carry.initial_speed, self.speed_factor)
             desired = jnp.minimum(desired, _near_walkers(others))
+            desired *= jnp.where(makes_way, _MAKES_WAY_SHARE, 1.0)
             line = jnp.minimum(self.route.stop(scene, state, path), _red_over_line(scene, state, path))
             stop = jnp.minimum(line, self._standing(scene, others, offset, passed))
             borrows = (manoeuvre == LEFT) & (aside < _OUT)
             ways = drive_ways(scene, path, state.ego.speed, desired, stop, offset, others, margin, borrows)
-            cost, off = self._cost(scene, state, path, offset, ways, carry, manoeuvre, margin)
+            cost, off = self._cost(scene, state, path, offset, ways, carry, manoeuvre, margin, makes_way)
             return cost, off, path, ways.speed
 
         every = jnp.arange(len(offsets))
@@ -121,12 +134,16 @@ class Expert:
         sharper = 1.0 + _SHARPER * jnp.clip(1.0 - state.ego.speed / _SHARPER_BELOW, 0.0, 1.0)
         sharper = jnp.where(jnp.abs(aside - offsets[manoeuvre, 0]) > 1.0, sharper, 1.0)
         plan = replace(plan, path=plan.path * jnp.stack([jnp.ones_like(sharper), sharper]))
-        since = jnp.where(carry.seen.step < 0, 0, state.step - carry.seen.step) * STEP
         # Forgotten while it drives.
         slow = state.ego.speed < 1.5
         waited = jnp.where(slow, carry.waited + since, jnp.maximum(carry.waited - since, 0.0))
         return Memory(
-            carry.initial_speed, seen, manoeuvre.astype(jnp.int32), jnp.minimum(waited, 30.0), passed.any()
+            carry.initial_speed,
+            seen,
+            manoeuvre.astype(jnp.int32),
+            jnp.minimum(waited, 30.0),
+            passed.any(),
+            hurry,
         ), plan
 
     def _offsets(
@@ -201,7 +218,7 @@ class Expert:
         return jnp.maximum(jnp.where(inside, rear, _NOWHERE).min(), 0.0)
 
     def _cost(
-        self, scene, state, path: RoutePath, offset, driven, carry: Memory, manoeuvre, margin
+        self, scene, state, path: RoutePath, offset, driven, carry: Memory, manoeuvre, margin, makes_way
     ) -> tuple[jax.Array, jax.Array]:
         """Costs ``[M]`` of a path's ways, in metres of progress, and how much of it lies in no lane."""
         to_centre = scene.bank.chassis[scene.idx, 1]
@@ -213,6 +230,8 @@ class Expert:
         own = ahead | junction
         wrong = (against & ~own).sum()
         off = (~against & ~own & scene.bank.has_lanes[scene.idx]).sum()
+        # Nobody makes way on the lane of those who come towards it.
+        off += jnp.where(makes_way, wrong, 0)
         # Sooner is better, also where both come to the same place.
         cost = -0.5 * driven.place[-1] - driven.place.mean(0)
         cost += jnp.where(
@@ -225,7 +244,9 @@ class Expert:
         cost += 2.0 * losses.max(0)
         farthest = jnp.abs(offset).max()
         aside = 6.0 + 2.0 * farthest + 1.0 * wrong + jnp.where(farthest < 0.05, 1e6, 0.0)
-        cost += jnp.where(manoeuvre == KEEP, 0.0, aside)
+        # It makes way on the right rather.
+        cost += jnp.where(manoeuvre == KEEP, jnp.where(makes_way, _STAYS, 0.0), aside)
+        cost += jnp.where(makes_way & (manoeuvre == LEFT), 10.0, 0.0)
         cost += jnp.where(carry.manoeuvre == manoeuvre, 0.0, 4.0)
         return cost, off
 

@@ -34,6 +34,11 @@ _NEAR = 16.0
 _LEAST_CHANGE, _YIELDS, _YIELDS_AFTER = 1.5, 2.0, 0.4
 # m beside the ego's line within which others are in its lane.
 _IN_LANE = 1.8
+# In a hurry is who drives this share of the limit, comes nearer by so much [m/s], would be there within this time [s],
+# and still gains speed or drives this much above the limit [m/s]. That is believed for so long [s].
+_HURRY_SHARE, _HURRY_CLOSING, _HURRY_WITHIN, _HURRY_ABOVE, _HURRY_FOR = 0.7, 4.0, 5.0, 3.0, 12.0
+# m behind the ego up to which it is looked for, and before the ego at which it has passed.
+_HURRY_BEHIND, _HURRY_PAST = 60.0, 3.0
 
 
 class Seen(NamedTuple):
@@ -105,6 +110,37 @@ def seen_now(seen: Seen, state: SimState) -> Seen:
     stood = jnp.where(stands, seen.stood + jnp.where(near, passed, 0.0), 0.0)
     drove = there & (seen.drove | (speed > 1.0))
     return Seen(rows[COS], rows[SIN], speed, there, state.step, stood, drove)
+
+
+def in_hurry(
+    scene: Scene, state: SimState, frame: Frame, others: Others, before: jax.Array, since: jax.Array
+) -> jax.Array:
+    """For how much longer [s] each ``[A]`` is believed to be in a hurry behind the ego, such as on an emergency call.
+
+    Nobody else gains speed close behind somebody slower, or comes up from behind well above the limit. Where the
+    limit is unknown nobody is.
+
+    Args:
+        scene, state: of the ego.
+        frame: its route.
+        others: now.
+        before: s, what this returned at the last plan.
+        since: s since then.
+    """
+    half_length = scene.bank.boxes[scene.idx, 0, 0]
+    # Measured from the ego's centre.
+    arc, left, _, _ = into(frame, state.ego.x, state.ego.y)
+    away = arc - others.arc
+    closing = others.forward - state.ego.speed
+    gap = away - half_length - others.along
+    limit = frame.limit[BEHIND]
+    comes = others.there & others.is_along & (others.kind == AgentType.VEHICLE) & (gap > 0)
+    comes &= (jnp.abs(others.left - left) < _IN_LANE) & (closing > _HURRY_CLOSING)
+    comes &= (gap < _HURRY_WITHIN * closing) & (others.forward > _HURRY_SHARE * limit)
+    comes &= (others.brakes < 0) | (others.forward > limit + _HURRY_ABOVE)
+    left_over = jnp.where(comes, _HURRY_FOR, jnp.maximum(before - since, 0.0))
+    is_near = (away < _HURRY_BEHIND) & (-away - half_length - others.along < _HURRY_PAST)
+    return jnp.where(others.there & others.is_along & is_near, left_over, 0.0)
 
 
 def forecast(

@@ -156,7 +156,7 @@ def out_of(
 
 
 def path_beside(
-    frame: Frame, scene: Scene, state: SimState, offset: jax.Array, brisk: float = 1.0
+    frame: Frame, scene: Scene, state: SimState, offset: jax.Array, brisk: jax.Array | float = 1.0
 ) -> RoutePath:
     """The path from the ego into the line that runs ``offset`` ``[POINTS]`` m to the left of its route.
 

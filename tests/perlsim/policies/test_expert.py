@@ -1,6 +1,7 @@
 """The expert in closed loop, in scenes made by hand: one lane of its own, one of the opposite direction."""
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import policy_scenes as made
@@ -15,6 +16,11 @@ HALF = made.CAR[0] / 2
 
 def two_ways():
     return road_of(lanes_of(line(-40, 0, 160, 0), line(160, 3.5, -40, 3.5)))
+
+
+def two_lanes():
+    lanes = lanes_of(line(-40, 0, 160, 0), line(-40, -3.5, 160, -3.5))
+    return road_of(replace(lanes, speed_limit=np.full(2, 12.0, np.float32)))
 
 
 @functools.cache
@@ -38,6 +44,8 @@ def runs():
         "light": scene("light", fast(), lights=made.red_then_green(), road=two_ways()),
         "leader": scene("leader", fast(), car(30, 0, 0, 4.0), road=two_ways()),
         "sign": scene("sign", fast(), road=road_of(signs=[(made.LINE, 0.0)])),
+        "hurried": scene("hurried", fast(), car(-80, 0, 0, 19.0), road=two_lanes()),
+        "followed": scene("followed", fast(), car(-20, 0, 0, 8.5), road=two_lanes()),
     }
     host = build_bank(list(scenes.values()), observed_pieces=None)
     return made.driven(policy_of("expert"), host, list(scenes))
@@ -109,3 +117,14 @@ def test_it_stops_at_a_stop_sign_and_goes_on():
     before = run.x + HALF < made.LINE
     assert run.speed[before].min() < 0.1
     assert run.x[-1] > made.LINE + 5.0
+
+
+def test_it_makes_way_for_who_comes_from_behind_much_too_fast_and_comes_back():
+    run = runs()["hurried"]
+    assert run.gap.min() > 0.3
+    assert run.y.min() < -2.8
+    assert abs(run.y[-1]) < 0.7
+
+
+def test_it_stays_in_its_lane_before_who_merely_follows():
+    assert np.abs(runs()["followed"].y).max() < 0.3
