@@ -53,7 +53,7 @@ def test_generated_stores_are_the_same_for_any_number_of_processes(tmp_path):
 )
 def test_wrong_options_end_in_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, args, message):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "perlsim.rollout_command", SimpleNamespace(run=lambda _: 0))
+    monkeypatch.setitem(sys.modules, "perlsim.rollout_command", SimpleNamespace(run=lambda *_: 0))
     assert run(*args) == 2
     errors = capsys.readouterr().err
     assert message in errors and len(errors.splitlines()) == 1
@@ -72,7 +72,7 @@ def test_a_store_that_cannot_be_written_ends_in_one_line(tmp_path, capsys, comma
 
 def test_rollout_hands_its_arguments_over_and_its_exit_code_back(monkeypatch):
     seen = []
-    fake = SimpleNamespace(run=lambda args: seen.append(args) or 1)
+    fake = SimpleNamespace(run=lambda args, *_: seen.append(args) or 1)
     monkeypatch.setitem(sys.modules, "perlsim.rollout_command", fake)
     assert run("rollout", "--vmap", 8, "--agents", "idm", "--horizon", 5, "--split", "val") == 1
     (args,) = seen
@@ -86,7 +86,7 @@ def test_the_help_of_import_names_every_format(capsys):
 
 
 def test_an_interrupted_command_ends_with_130(monkeypatch):
-    def interrupted(_):
+    def interrupted(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setitem(sys.modules, "perlsim.rollout_command", SimpleNamespace(run=interrupted))

@@ -42,7 +42,8 @@ def files(tmp_path_factory):
 
 def drive(files, out, *options):
     maps, routes = files
-    return command("drive", "--maps", maps, "--routes", routes, "-o", out, *options)
+    where = "--maps", maps, "--routes", routes, "-o", out
+    return command("drive", *where, "--policy", "idm_route", *options)
 
 
 @pytest.fixture(scope="module")
