@@ -35,8 +35,11 @@ _LEAST_CHANGE, _YIELDS, _YIELDS_AFTER = 1.5, 2.0, 0.4
 # m beside the ego's line within which others are in its lane.
 _IN_LANE = 1.8
 # In a hurry is who drives this share of the limit, comes nearer by so much [m/s], would be there within this time [s],
-# and still gains speed or drives this much above the limit [m/s]. That is believed for so long [s].
-_HURRY_SHARE, _HURRY_CLOSING, _HURRY_WITHIN, _HURRY_ABOVE, _HURRY_FOR = 0.7, 4.0, 5.0, 3.0, 12.0
+# and gains speed as few do [m/s²] or drives this much above the limit [m/s]. That is believed for so long [s].
+_HURRY_SHARE, _HURRY_CLOSING, _HURRY_WITHIN = 0.4, 4.0, 5.0
+_HURRY_GAINS, _HURRY_ABOVE, _HURRY_FOR = 2.5, 3.0, 12.0
+# The ego drives at least so fast [m/s].
+_HURRY_EGO = 2.0
 # m behind the ego up to which it is looked for, and before the ego at which it has passed.
 _HURRY_BEHIND, _HURRY_PAST = 60.0, 3.0
 
@@ -117,8 +120,8 @@ def in_hurry(
 ) -> jax.Array:
     """For how much longer [s] each ``[A]`` is believed to be in a hurry behind the ego, such as on an emergency call.
 
-    Nobody else gains speed close behind somebody slower, or comes up from behind well above the limit. Where the
-    limit is unknown nobody is.
+    Nobody else gains speed that hard close behind somebody slower, or comes up from behind well above the limit.
+    Where the limit is unknown nobody is; an ego that stands or sets off is in nobody's way.
 
     Args:
         scene, state: of the ego.
@@ -136,8 +139,9 @@ def in_hurry(
     limit = frame.limit[BEHIND]
     comes = others.there & others.is_along & (others.kind == AgentType.VEHICLE) & (gap > 0)
     comes &= (jnp.abs(others.left - left) < _IN_LANE) & (closing > _HURRY_CLOSING)
+    comes &= state.ego.speed > _HURRY_EGO
     comes &= (gap < _HURRY_WITHIN * closing) & (others.forward > _HURRY_SHARE * limit)
-    comes &= (others.brakes < 0) | (others.forward > limit + _HURRY_ABOVE)
+    comes &= (-others.brakes > _HURRY_GAINS) | (others.forward > limit + _HURRY_ABOVE)
     left_over = jnp.where(comes, _HURRY_FOR, jnp.maximum(before - since, 0.0))
     is_near = (away < _HURRY_BEHIND) & (-away - half_length - others.along < _HURRY_PAST)
     return jnp.where(others.there & others.is_along & is_near, left_over, 0.0)
